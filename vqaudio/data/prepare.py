@@ -1,0 +1,96 @@
+"""From a folder of recordings, or a manifest, to a pack folder ready for training: scan, manifest, packs."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from vqaudio.data.manifest import (
+    Dropped,
+    Manifest,
+    ManifestError,
+    Progress,
+    json_line,
+    read_manifest,
+    scan,
+    write_manifest,
+    write_text,
+)
+from vqaudio.data.packed import existing_packs
+from vqaudio.data.packing import inputs_fingerprint, write_packs
+
+MANIFEST_NAME = "manifest.jsonl"
+DROPPED_NAME = "dropped.jsonl"
+
+
+@dataclass(frozen=True)
+class PrepareReport:
+    out: Path
+    clips: Mapping[str, int]  # split -> recordings packed
+    seconds: Mapping[str, float]  # split -> their length at the packs' rate
+    dropped: tuple[Dropped, ...]
+    written: bool  # False: `out` held exactly these packs already
+
+    @property
+    def causes(self) -> dict[str, int]:
+        """Cause -> number of recordings dropped for it, the most frequent first."""
+        return dict(Counter(dropped.cause for dropped in self.dropped).most_common())
+
+
+def prepare(
+    source: str | Path,
+    out: str | Path,
+    *,
+    sample_rate: int = 16000,
+    kinds: Sequence[str] = (),
+    exclude_licences: Sequence[str] = (),
+    min_seconds: float = 0.5,
+    progress: Progress | None = None,
+) -> PrepareReport:
+    """Scan `source` (see `scan`), write `manifest.jsonl` and `dropped.jsonl` into `out`, and the packs beside them.
+
+    A bad recording never ends the run; it is dropped and listed. ManifestError if nothing is left, with the counts.
+    Run again with the same input it does nothing; PackError or ManifestError if `out` holds anything else: nothing but
+    `dropped.jsonl`, the report of the last run, is ever replaced.
+    """
+    source, out = Path(source), Path(out)
+    if out.resolve() == (source if source.is_dir() else source.parent).resolve():
+        raise ManifestError(f"{out}: packs belong in a folder of their own, not in that of their source")
+    result = scan(source, min_seconds=min_seconds, kinds=kinds, exclude_licences=exclude_licences, progress=progress)
+    manifest = result.manifest
+    existing = existing_packs(out, inputs_fingerprint(manifest, sample_rate=sample_rate))
+    out.mkdir(parents=True, exist_ok=True)
+    if existing is None and manifest.items:
+        _write_manifest_once(manifest, out / MANIFEST_NAME)
+    _write_dropped(result.dropped, out)
+    if not manifest.items:
+        counts = Counter(dropped.cause for dropped in result.dropped)
+        causes = ", ".join(f"{number} {cause}" for cause, number in counts.most_common())
+        raise ManifestError(f"{source}: nothing is left to pack ({causes or 'it lists nothing'})")
+    report = write_packs(manifest, out, sample_rate=sample_rate, progress=progress)
+    dropped = result.dropped + report.dropped
+    if report.dropped:
+        _write_dropped(dropped, out)
+    clips: Counter[str] = Counter()
+    samples: Counter[str] = Counter()
+    for clip in report.index.clips:
+        split = report.index.parts[clip.part].split
+        clips[split] += clip.has_file_start  # the pieces of a long recording count once
+        samples[split] += clip.num_samples
+    seconds = {split: number / sample_rate for split, number in samples.items()}
+    return PrepareReport(out, dict(clips), seconds, dropped, report.written)
+
+
+def _write_manifest_once(manifest: Manifest, path: Path) -> None:
+    """Write the manifest where there is none; one that is there must say the same."""
+    if not path.exists():
+        write_manifest(manifest, path)
+        return
+    there = read_manifest(path)
+    ours = [(manifest.locate(item).resolve(), item.hash, item.split) for item in manifest.items]
+    if ours != [(there.locate(item).resolve(), item.hash, item.split) for item in there.items]:
+        raise ManifestError(f"{path}: lists other recordings; move it away or choose another folder")
+
+
+def _write_dropped(dropped: Sequence[Dropped], out: Path) -> None:
+    write_text(out / DROPPED_NAME, "".join(json_line(asdict(entry)) for entry in dropped))

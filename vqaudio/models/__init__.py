@@ -1,0 +1,13 @@
+from vqaudio.models.codec import Codec as Codec, CodecConfig as CodecConfig, CodecOutput as CodecOutput
+from vqaudio.models.seanet import (
+    SeanetDecoder as SeanetDecoder,
+    SeanetDecoderConfig as SeanetDecoderConfig,
+    SeanetEncoder as SeanetEncoder,
+    SeanetEncoderConfig as SeanetEncoderConfig,
+)
+from vqaudio.models.vqvae import (
+    PlainDecoder as PlainDecoder,
+    PlainDecoderConfig as PlainDecoderConfig,
+    PlainEncoder as PlainEncoder,
+    PlainEncoderConfig as PlainEncoderConfig,
+)

@@ -1,0 +1,7 @@
+from vqaudio.nn.activation import ChannelNorm as ChannelNorm, Snake as Snake
+from vqaudio.nn.conv import (
+    CausalConv1d as CausalConv1d,
+    CausalConvTranspose1d as CausalConvTranspose1d,
+    Stream as Stream,
+    name_streams as name_streams,
+)

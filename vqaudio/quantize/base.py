@@ -1,0 +1,102 @@
+"""What every quantiser promises, and the straight-through estimator.
+
+`quantizer(latents)` is the training form: it returns quantised latents that gradients pass through, and may move
+codebook statistics while `quantizer.training`. `encode` and `decode` are pure: no buffer changes, no random number is
+drawn, no gradient is needed, and their result does not depend on the mode.
+"""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """The training form's result.
+
+    latents (B, D, N) with straight-through gradients; codes (B, K, N) int64; losses and stats by name, as scalars or
+    one value per codebook, unweighted (weights live in the recipe); revived: pairs (parameter, rows) whose optimiser
+    moments belong to a dead code and must be cleared.
+    """
+
+    latents: Tensor
+    codes: Tensor
+    losses: dict[str, Tensor]
+    stats: dict[str, Tensor]
+    revived: tuple[tuple[Tensor, Tensor], ...] = field(default=())
+
+
+class Quantizer(Protocol):
+    """Latents (B, D, N) <-> codes (B, K, N)."""
+
+    dim: int
+    codebook_sizes: tuple[int, ...]
+
+    def __call__(
+        self,
+        latents: Tensor,
+        *,
+        num_codebooks: int | Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Quantized: ...
+
+    def encode(self, latents: Tensor, *, num_codebooks: int | None = None) -> Tensor: ...
+
+    def decode(self, codes: Tensor) -> Tensor: ...
+
+    def codebook(self, index: int) -> Tensor: ...
+
+    def fit(self, latents: Tensor, *, generator: torch.Generator) -> None: ...
+
+
+def straight_through(quantized: Tensor, latents: Tensor) -> Tensor:
+    """`quantized` in value, the identity on `latents` in gradient (Bengio et al., arXiv 1308.3432)."""
+    return latents + (quantized - latents).detach()
+
+
+def active_codebooks(num_codebooks: int | Tensor | None, *, total: int, batch: int, device: torch.device) -> Tensor:
+    """The number of codebooks each item uses, (B,) int64: all, the same for every item, or one number per item."""
+    if num_codebooks is None:
+        num_codebooks = total
+    if isinstance(num_codebooks, int):
+        check_num_codebooks(num_codebooks, total)
+        return torch.full((batch,), num_codebooks, device=device)
+    if num_codebooks.shape != (batch,):
+        raise ValueError(f"num_codebooks has shape {tuple(num_codebooks.shape)}; one number per item is ({batch},)")
+    return num_codebooks.to(device)
+
+
+def check_num_codebooks(num_codebooks: int | None, total: int) -> int:
+    if num_codebooks is None:
+        return total
+    if not 1 <= num_codebooks <= total:
+        raise ValueError(f"num_codebooks is {num_codebooks}; this quantiser has codebooks 1 to {total}")
+    return num_codebooks
+
+
+def check_latents(latents: Tensor, dim: int) -> None:
+    if latents.ndim != 3 or latents.shape[1] != dim:
+        raise ValueError(f"latents have shape {tuple(latents.shape)}; expected (batch, {dim}, frames)")
+
+
+def check_codes(codes: Tensor, codebook_sizes: tuple[int, ...]) -> None:
+    """Refuse codes of a wrong shape, type or range before they index anything."""
+    if codes.ndim != 3 or not 1 <= codes.shape[1] <= len(codebook_sizes):
+        raise ValueError(
+            f"codes have shape {tuple(codes.shape)}; expected (batch, codebooks, frames) with 1 to "
+            f"{len(codebook_sizes)} codebooks"
+        )
+    if codes.dtype != torch.int64:
+        raise ValueError(f"codes have dtype {codes.dtype}; expected torch.int64")
+    if codes.numel() == 0:
+        return
+    sizes = torch.tensor(codebook_sizes[: codes.shape[1]], device=codes.device).view(1, -1, 1)
+    wrong = ((codes < 0) | (codes >= sizes)).nonzero()
+    if len(wrong):
+        item, level, frame = wrong[0].tolist()
+        raise ValueError(
+            f"code {codes[item, level, frame].item()} at item {item}, codebook {level}, frame {frame} is outside "
+            f"0 … {codebook_sizes[level] - 1}"
+        )

@@ -1,0 +1,98 @@
+"""Finite scalar quantisation (Mentzer et al., arXiv 2309.15505): a grid instead of a learned codebook.
+
+Each of a few projected dimensions is bounded and rounded to `levels[i]` values; their mixed-radix number is the code.
+Nothing can collapse and nothing needs statistics. Several codebooks form a residual chain as in `residual.py`.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from vqaudio.quantize.base import straight_through
+from vqaudio.quantize.residual import LevelOutput, ResidualQuantizer, principal_directions, read_out
+
+
+@dataclass(frozen=True, kw_only=True)
+class FSQConfig:
+    kind: Literal["fsq"] = "fsq"
+    dim: int = 128
+    num_codebooks: int = 1
+    levels: tuple[int, ...] = (8, 5, 5, 5)  # 1000 codes: the paper's table for about 2^10
+
+    def __post_init__(self) -> None:
+        if not self.levels or min(self.levels) < 2:
+            raise ValueError(f"levels are {self.levels}; each dimension needs at least 2 values")
+
+    def build(self) -> ResidualQuantizer:
+        return ResidualQuantizer(self.dim, [ScalarLevel(self.dim, self.levels) for _ in range(self.num_codebooks)])
+
+
+class ScalarLevel(nn.Module):
+    """One grid of prod(levels) codes in a projection of the latent space. Grid points lie in [-1, 1]."""
+
+    projected = True
+
+    def __init__(self, dim: int, levels: tuple[int, ...]) -> None:
+        super().__init__()
+        self.size = math.prod(levels)
+        self.project_in = nn.Linear(dim, len(levels))
+        self.project_out = nn.Linear(len(levels), dim)
+        steps = torch.tensor(levels)
+        self.register_buffer("steps", steps, persistent=False)
+        self.register_buffer("radix", torch.cumprod(torch.tensor((1, *levels[:-1])), dim=0), persistent=False)
+        self.steps: Tensor
+        self.radix: Tensor
+
+    def _bounded(self, residual: Tensor) -> Tensor:
+        """(M, D) -> (M, d) in the units of grid steps, so that rounding lands on exactly levels[i] values (eq. 1)."""
+        half = (self.steps - 1) * (1 + 1e-3) / 2
+        offset = (self.steps % 2 == 0).to(residual.dtype) * 0.5  # even counts have no middle value
+        shift = torch.atanh(offset / half)
+        out: Tensor = torch.tanh(self.project_in(residual) + shift) * half - offset
+        return out
+
+    def _grid(self, digits: Tensor) -> Tensor:
+        """Digits 0 … levels - 1 -> grid points in about [-1, 1]."""
+        half = torch.div(self.steps, 2, rounding_mode="floor")
+        return (digits - half) / half
+
+    def _to_index(self, rounded: Tensor) -> Tensor:
+        half = torch.div(self.steps, 2, rounding_mode="floor")
+        return ((rounded.to(torch.int64) + half) * self.radix).sum(dim=-1)
+
+    def forward(self, residual: Tensor) -> LevelOutput:
+        bounded = self._bounded(residual)
+        rounded = bounded.detach().round()
+        half = torch.div(self.steps, 2, rounding_mode="floor")
+        out = self.project_out(straight_through(rounded, bounded) / half)
+        fit = (residual.detach() - self.project_out(rounded / half)).square().mean(dim=-1)
+        return LevelOutput(out, self._to_index(rounded), {"residual": fit})
+
+    def select(self, residual: Tensor) -> Tensor:
+        return self._to_index(self._bounded(residual).round())
+
+    def embed(self, indices: Tensor) -> Tensor:
+        digits = torch.div(indices.unsqueeze(-1), self.radix, rounding_mode="floor") % self.steps
+        out: Tensor = self.project_out(self._grid(digits.to(self.project_out.weight.dtype)))
+        return out
+
+    def learn(self, residual: Tensor, indices: Tensor, *, generator: torch.Generator | None) -> Tensor:
+        return indices[:0]  # the grid is fixed
+
+    def learned_rows(self) -> Tensor | None:
+        return None
+
+    @torch.no_grad()
+    def fit(self, residual: Tensor, *, generator: torch.Generator) -> None:
+        """Principal directions at a scale that fills the grid: one standard deviation at tanh(1) = 0.76 of its width."""
+        mean, scales, directions = principal_directions(residual, len(self.steps))
+        self.project_in.weight.copy_((directions / scales).t())
+        self.project_in.bias.copy_(-(mean @ directions) / scales)
+        read_out(self.project_out, self._grid_points(residual), residual)
+
+    def _grid_points(self, residual: Tensor) -> Tensor:
+        half = torch.div(self.steps, 2, rounding_mode="floor")
+        return self._bounded(residual).round() / half

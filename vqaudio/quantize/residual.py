@@ -1,0 +1,248 @@
+"""Residual quantisation: every codebook codes what the ones before it left over (SoundStream, arXiv 2107.03312).
+
+Two forms of a level behind one loop:
+
+*Unprojected* (`codebook_dim = 0`): the code is the vector. Residual r - sg[e], one straight-through around the sum, so
+that the encoder's gradient is exactly the decoder's, neither multiplied by K nor cut off after the first level.
+
+*Projected* (after descript-audio-codec, arXiv 2306.06546): look-up in a small space, z = W_in r, out = W_out e. The
+straight-through sits inside, at the code; residual r - sg[out]. Where we differ:
+
+- `fit` starts each level's projections at the principal directions of the residual it receives and its codebook by
+  k-means there, so that residual energy falls from the first step; random projections can leave all levels saying
+  the same thing.
+- the `residual` loss, ‖sg[r] - W_out sg[e]‖², keeps W_out the best linear read-out of the code while training.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from vqaudio.quantize.base import (
+    Quantized,
+    active_codebooks,
+    check_codes,
+    check_latents,
+    check_num_codebooks,
+    straight_through,
+)
+from vqaudio.quantize.vq import Codebook
+
+
+@dataclass(frozen=True)
+class LevelOutput:
+    """One level on a batch of residuals (M, D): its contribution, the indices (M,) and losses per row (M,)."""
+
+    contribution: Tensor
+    indices: Tensor
+    losses: dict[str, Tensor]
+
+
+class Level(Protocol):
+    """One codebook in the chain. `projected` says where the straight-through is: inside the level or around all."""
+
+    projected: bool
+    size: int
+
+    def __call__(self, residual: Tensor) -> LevelOutput: ...
+
+    def select(self, residual: Tensor) -> Tensor: ...
+
+    def embed(self, indices: Tensor) -> Tensor: ...
+
+    def learn(self, residual: Tensor, indices: Tensor, *, generator: torch.Generator | None) -> Tensor: ...
+
+    def fit(self, residual: Tensor, *, generator: torch.Generator) -> None: ...
+
+    def learned_rows(self) -> Tensor | None: ...
+
+
+class VectorLevel(nn.Module):
+    """A codebook in the latent space (`codebook_dim = 0`) or in a projection of it."""
+
+    def __init__(self, dim: int, codebook_dim: int, table: Codebook) -> None:
+        super().__init__()
+        self.projected = codebook_dim > 0
+        self.size = table.size
+        self.table = table
+        if self.projected:
+            self.project_in = nn.Linear(dim, codebook_dim)
+            self.project_out = nn.Linear(codebook_dim, dim)
+
+    def forward(self, residual: Tensor) -> LevelOutput:
+        z = self._code_space(residual)
+        indices = self.table.nearest(z)
+        e = self.table.lookup(indices)
+        losses = {"commitment": (z - e.detach()).square().sum(dim=-1)}
+        if self.table.update == "gradient":
+            losses["codebook"] = (z.detach() - e).square().sum(dim=-1)
+        if not self.projected:
+            return LevelOutput(e.detach(), indices, losses)
+        losses["residual"] = (residual.detach() - self.project_out(e.detach())).square().mean(dim=-1)
+        return LevelOutput(self.project_out(straight_through(e, z)), indices, losses)
+
+    def _code_space(self, residual: Tensor) -> Tensor:
+        return self.table.normalized(self.project_in(residual) if self.projected else residual)
+
+    def select(self, residual: Tensor) -> Tensor:
+        return self.table.nearest(self._code_space(residual))
+
+    def embed(self, indices: Tensor) -> Tensor:
+        e = self.table.lookup(indices)
+        out: Tensor = self.project_out(e) if self.projected else e
+        return out
+
+    def learn(self, residual: Tensor, indices: Tensor, *, generator: torch.Generator | None) -> Tensor:
+        with torch.no_grad():
+            return self.table.learn(self._code_space(residual), indices, generator=generator)
+
+    def learned_rows(self) -> Tensor | None:
+        return self.table.vectors if self.table.update == "gradient" else None
+
+    @torch.no_grad()
+    def fit(self, residual: Tensor, *, generator: torch.Generator) -> None:
+        if not self.projected:
+            self.table.fit(residual, generator=generator)
+            return
+        mean, directions = principal_directions(residual, self.project_in.out_features)[::2]
+        self.project_in.weight.copy_(directions.t())
+        self.project_in.bias.copy_(-(mean @ directions))
+        self.table.fit(self._code_space(residual), generator=generator)
+        # Codes back to residuals by least squares. Unit codes have lost their length; this gives them the best one.
+        codes = self.table.lookup(self.table.nearest(self._code_space(residual)))
+        read_out(self.project_out, codes, residual)
+
+
+def principal_directions(x: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean (D,), standard deviations (count,) and directions (D, count) of the most energetic part of x (M, D)."""
+    mean = x.double().mean(dim=0)
+    centred = x.double() - mean
+    values, vectors = torch.linalg.eigh(centred.t() @ centred / len(x))
+    scales = values.flip(-1)[:count].clamp(min=1e-12).sqrt()
+    return mean.to(x.dtype), scales.to(x.dtype), vectors.flip(-1)[:, :count].to(x.dtype)
+
+
+def read_out(linear: nn.Linear, codes: Tensor, target: Tensor) -> None:
+    """Set `linear` to the least-squares map from codes (M, d) to target (M, D)."""
+    design = torch.cat([codes, torch.ones_like(codes[:, :1])], dim=1).double()
+    gram = design.t() @ design
+    gram += 1e-6 * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    solution = torch.linalg.solve(gram, design.t() @ target.double())  # (d + 1, D)
+    linear.weight.copy_(solution[:-1].t())
+    linear.bias.copy_(solution[-1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResidualVQConfig:
+    kind: Literal["residual_vq"] = "residual_vq"
+    dim: int = 128
+    num_codebooks: int = 8
+    codebook_size: int = 1024
+    codebook_dim: int = 8  # width of the look-up space; 0: no projection (DAC table 3: 8 beats 2, 4, 32 and 256)
+    normalize: bool = True  # unit-length inputs and codes
+    update: Literal["ema", "gradient"] = "ema"
+    ema_decay: float = 0.99
+    revive_below: float = 0.1  # fraction of uniform use
+
+    def build(self) -> "ResidualQuantizer":
+        tables = [
+            Codebook(
+                self.codebook_dim or self.dim,
+                self.codebook_size,
+                update=self.update,
+                normalize=self.normalize,
+                ema_decay=self.ema_decay,
+                revive_below=self.revive_below,
+            )
+            for _ in range(self.num_codebooks)
+        ]
+        return ResidualQuantizer(self.dim, [VectorLevel(self.dim, self.codebook_dim, table) for table in tables])
+
+
+class ResidualQuantizer(nn.Module):
+    """A chain of levels. Any prefix of its codebooks decodes."""
+
+    def __init__(self, dim: int, levels: list[Level]) -> None:
+        super().__init__()
+        self.dim = dim
+        self.levels = nn.ModuleList(levels)  # type: ignore[arg-type]
+        self.codebook_sizes = tuple(level.size for level in levels)
+
+    def forward(
+        self,
+        latents: Tensor,
+        *,
+        num_codebooks: int | Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Quantized:
+        """Losses and `residual_energy` are per level (K,), averaged over the frames of items that use the level."""
+        check_latents(latents, self.dim)
+        B, D, N = latents.shape
+        used = active_codebooks(num_codebooks, total=len(self.levels), batch=B, device=latents.device)
+        z = latents.float().transpose(1, 2).reshape(B * N, D)
+        rows_used = used.repeat_interleave(N)  # (B * N,)
+        residual, total = z, torch.zeros_like(z)
+        projected = self.levels[0].projected
+        codes, revived, num_revived = [], [], []
+        losses: dict[str, list[Tensor]] = {}
+        energies = []
+        latent_energy = z.detach().square().sum().clamp(min=1e-12)
+        for index, level in enumerate(self.levels):
+            active = rows_used > index
+            out = level(residual)
+            weight = active.to(z.dtype) / active.sum().clamp(min=1)
+            for name, value in out.losses.items():
+                losses.setdefault(name, []).append((value * weight).sum())
+            if self.training:
+                rows = level.learn(residual.detach()[active], out.indices[active], generator=generator)
+                num_revived.append(len(rows))
+                if level.learned_rows() is not None and len(rows):
+                    revived.append((level.learned_rows(), rows))
+            total = total + out.contribution * active.unsqueeze(-1)
+            residual = residual - out.contribution.detach()
+            energies.append(residual.detach().square().sum() / latent_energy)
+            codes.append(out.indices.view(B, N))
+        quantized = total if projected else straight_through(total, z)
+        return Quantized(
+            latents=quantized.view(B, N, D).transpose(1, 2),
+            codes=torch.stack(codes, dim=1),
+            losses={name: torch.stack(values) for name, values in losses.items()},
+            stats={"residual_energy": torch.stack(energies), "revived": torch.tensor(num_revived)},
+            revived=tuple(revived),
+        )
+
+    def encode(self, latents: Tensor, *, num_codebooks: int | None = None) -> Tensor:
+        check_latents(latents, self.dim)
+        K = check_num_codebooks(num_codebooks, len(self.levels))
+        B, D, N = latents.shape
+        residual = latents.float().transpose(1, 2).reshape(B * N, D)
+        codes = []
+        for level in list(self.levels)[:K]:
+            indices = level.select(residual)
+            residual = residual - level.embed(indices)
+            codes.append(indices.view(B, N))
+        return torch.stack(codes, dim=1)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """(B, k, N) -> (B, D, N) for any k up to K: the sum of the codes' embeddings, added in order of levels."""
+        check_codes(codes, self.codebook_sizes)
+        latents = torch.stack([level.embed(codes[:, i]) for i, level in enumerate(self.levels) if i < codes.shape[1]])
+        return latents.sum(dim=0).transpose(1, 2)
+
+    @torch.no_grad()
+    def codebook(self, index: int) -> Tensor:
+        """(V, D) after the output projection, so that `decode` is the sum of rows."""
+        check_num_codebooks(index + 1, len(self.levels))
+        level = self.levels[index]
+        table: Tensor = level.embed(torch.arange(level.size, device=next(self.buffers()).device))
+        return table
+
+    @torch.no_grad()
+    def fit(self, latents: Tensor, *, generator: torch.Generator) -> None:
+        """Start every level from the residuals (M, D) that reach it; M of ten times the codebook size is enough."""
+        residual = latents.float()
+        for level in self.levels:
+            level.fit(residual, generator=generator)
+            residual = residual - level.embed(level.select(residual))

@@ -1,0 +1,210 @@
+"""Vector quantisation as the VQ-VAE states it (van den Oord et al., arXiv 1711.00937).
+
+`Codebook` is the table E ∈ R^{V×d} with its nearest-neighbour search and its two ways of learning; `VectorQuantizer`
+is the paper's bottleneck of one codebook.
+
+The exponential moving average (paper, appendix A.1) keeps per code a running count and a running sum, and the code is
+their quotient. Reviving a dead code must therefore rewrite all three: a new vector alone is undone by the next update.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vqaudio.quantize.base import (
+    Quantized,
+    active_codebooks,
+    check_codes,
+    check_latents,
+    check_num_codebooks,
+    straight_through,
+)
+
+# Rows compared with the codebook at once: 8192 x 1024 scores are 32 MB, so memory does not grow with the batch.
+_SEARCH_ROWS = 8192
+
+
+class Codebook(nn.Module):
+    """V vectors of width d. With `normalize`, inputs and codes have unit length: Euclidean argmin = cosine argmax.
+
+    `update="ema"` moves codes by moving averages in `learn`; `update="gradient"` makes them a parameter for the
+    codebook loss. `revive_below` is a fraction of uniform use: a code whose running count falls under it is reseeded
+    from the batch; 0 never revives.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        codebook_size: int,
+        *,
+        update: Literal["ema", "gradient"] = "ema",
+        normalize: bool = False,
+        ema_decay: float = 0.99,
+        revive_below: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.update, self.normalize = update, normalize
+        self.ema_decay, self.revive_below = ema_decay, revive_below
+        # the paper's reference code starts uniformly in ±1/V; k-means (`fit`) replaces this start
+        vectors = torch.empty(codebook_size, dim).uniform_(-1.0 / codebook_size, 1.0 / codebook_size)
+        vectors = F.normalize(vectors, dim=-1) if normalize else vectors
+        if update == "gradient":
+            self.vectors: Tensor = nn.Parameter(vectors)
+        else:
+            self.register_buffer("vectors", vectors)
+        self.register_buffer("ema_counts", torch.ones(codebook_size))
+        self.register_buffer("ema_sums", vectors.clone())
+        self.ema_counts: Tensor
+        self.ema_sums: Tensor
+
+    @property
+    def size(self) -> int:
+        return len(self.vectors)
+
+    def normalized(self, x: Tensor) -> Tensor:
+        """The form in which inputs meet the codes: unit length if the codebook is normalised, else unchanged."""
+        return F.normalize(x, dim=-1, eps=1e-8) if self.normalize else x
+
+    def nearest(self, x: Tensor) -> Tensor:
+        """(M, d) -> (M,) int64, argmin ‖x - e‖²; ties go to the lowest index."""
+        # ‖x - e‖² = ‖x‖² - 2 (x·e - ‖e‖²/2): one matrix product, and ‖x‖² does not matter
+        bias = -0.5 * self.vectors.square().sum(dim=-1)
+        chunks = [torch.addmm(bias, rows, self.vectors.t()).argmax(dim=-1) for rows in x.split(_SEARCH_ROWS)]
+        return torch.cat(chunks) if chunks else x.new_zeros(0, dtype=torch.int64)
+
+    def lookup(self, indices: Tensor) -> Tensor:
+        return F.embedding(indices, self.vectors)
+
+    @torch.no_grad()
+    def learn(self, x: Tensor, indices: Tensor, *, generator: torch.Generator | None) -> Tensor:
+        """Move counts (and with EMA the codes) toward a batch x (M, d); returns the rows that were revived."""
+        counts = torch.bincount(indices, minlength=self.size).to(x.dtype)
+        self.ema_counts.lerp_(counts, 1.0 - self.ema_decay)
+        if self.update == "ema":
+            sums = torch.zeros_like(self.ema_sums).index_add_(0, indices, x)
+            self.ema_sums.lerp_(sums, 1.0 - self.ema_decay)
+            # a count that has decayed to nothing leaves the code where it is until it is revived
+            seen = self.ema_counts > 1e-6
+            quotient = self.ema_sums / self.ema_counts.clamp(min=1e-6).unsqueeze(-1)
+            self.vectors.copy_(torch.where(seen.unsqueeze(-1), self.normalized(quotient), self.vectors))
+        return self._revive(x, generator=generator)
+
+    def _revive(self, x: Tensor, *, generator: torch.Generator | None) -> Tensor:
+        uniform = self.ema_counts.sum() / self.size
+        dead = (self.ema_counts < self.revive_below * uniform).nonzero().squeeze(-1)
+        if len(dead) == 0 or len(x) == 0:
+            return dead[:0]
+        chosen = x[torch.randint(len(x), (len(dead),), generator=generator).to(x.device)]
+        self.vectors.data[dead] = chosen
+        self.ema_counts[dead] = uniform
+        self.ema_sums[dead] = chosen * uniform
+        return dead
+
+    @torch.no_grad()
+    def fit(self, x: Tensor, *, generator: torch.Generator, iterations: int = 20) -> None:
+        """k-means on x (M, d): Lloyd's algorithm from random rows; empty clusters are reseeded."""
+        x = self.normalized(x)
+        centres = x[torch.randint(len(x), (self.size,), generator=generator).to(x.device)].clone()
+        for _ in range(iterations):
+            self.vectors.data.copy_(centres)
+            indices = self.nearest(x)
+            counts = torch.bincount(indices, minlength=self.size).to(x.dtype)
+            centres = torch.zeros_like(centres).index_add_(0, indices, x) / counts.clamp(min=1).unsqueeze(-1)
+            empty = (counts == 0).nonzero().squeeze(-1)
+            centres = self.normalized(centres)
+            centres[empty] = x[torch.randint(len(x), (len(empty),), generator=generator).to(x.device)]
+        self.vectors.data.copy_(centres)
+        self.reset_statistics()
+
+    @torch.no_grad()
+    def reset_statistics(self) -> None:
+        """Running counts as if every code had uniform use, and sums that agree with the codes."""
+        self.ema_counts.fill_(1.0)
+        self.ema_sums.copy_(self.vectors)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VQConfig:
+    """One codebook of full width, as in the paper."""
+
+    kind: Literal["vq"] = "vq"
+    dim: int = 64
+    codebook_size: int = 512  # the paper's K
+    update: Literal["ema", "gradient"] = "ema"
+    ema_decay: float = 0.99  # the paper's γ
+    revive_below: float = 0.1  # fraction of uniform use; 0 keeps to the paper, which never revives
+
+    def build(self) -> "VectorQuantizer":
+        return VectorQuantizer(self)
+
+
+class VectorQuantizer(nn.Module):
+    """z_e (B, D, N) -> nearest code e_k, gradient copied straight through. Codes are (B, 1, N).
+
+    Losses: `codebook` ‖sg[z_e] - e‖² (zero under EMA, which replaces it) and `commitment` ‖z_e - sg[e]‖², each summed
+    over D and averaged over frames (paper, eq. 3); the recipe's β weighs the second.
+    """
+
+    def __init__(self, config: VQConfig) -> None:
+        super().__init__()
+        self.dim = config.dim
+        self.codebook_sizes = (config.codebook_size,)
+        self.table = Codebook(
+            config.dim,
+            config.codebook_size,
+            update=config.update,
+            ema_decay=config.ema_decay,
+            revive_below=config.revive_below,
+        )
+
+    def forward(
+        self,
+        latents: Tensor,
+        *,
+        num_codebooks: int | Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Quantized:
+        check_latents(latents, self.dim)
+        B, D, N = latents.shape
+        active_codebooks(num_codebooks, total=1, batch=B, device=latents.device)
+        z = latents.float().transpose(1, 2).reshape(B * N, D)
+        indices = self.table.nearest(z)
+        e = self.table.lookup(indices)
+        commitment = (z - e.detach()).square().sum(dim=-1).mean()
+        codebook = (z.detach() - e).square().sum(dim=-1).mean()
+        quantized = straight_through(e, z).view(B, N, D).transpose(1, 2)
+        energy = (z - e).detach().square().sum() / z.detach().square().sum().clamp(min=1e-12)
+        revived = z.new_zeros(0, dtype=torch.int64)
+        if self.training:
+            revived = self.table.learn(z.detach(), indices, generator=generator)
+        return Quantized(
+            latents=quantized,
+            codes=indices.view(B, 1, N),
+            losses={
+                "commitment": commitment,
+                "codebook": codebook if self.table.update == "gradient" else codebook * 0,
+            },
+            stats={"residual_energy": energy.view(1), "revived": torch.tensor([len(revived)])},
+            revived=((self.table.vectors, revived),) if self.table.update == "gradient" and len(revived) else (),
+        )
+
+    def encode(self, latents: Tensor, *, num_codebooks: int | None = None) -> Tensor:
+        check_latents(latents, self.dim)
+        check_num_codebooks(num_codebooks, 1)
+        B, D, N = latents.shape
+        return self.table.nearest(latents.float().transpose(1, 2).reshape(B * N, D)).view(B, 1, N)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        check_codes(codes, self.codebook_sizes)
+        return self.table.lookup(codes[:, 0]).transpose(1, 2)
+
+    def codebook(self, index: int) -> Tensor:
+        check_num_codebooks(index + 1, 1)
+        return self.table.vectors.detach()
+
+    def fit(self, latents: Tensor, *, generator: torch.Generator) -> None:
+        """Start from k-means on latents (M, D)."""
+        self.table.fit(latents, generator=generator)

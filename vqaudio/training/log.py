@@ -1,0 +1,76 @@
+"""What a run says while it goes: JSON lines, one progress line on a terminal, and audio samples."""
+
+import json
+import os
+import sys
+import time
+import wave
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+LOG_NAME = "log.jsonl"
+
+
+class RunLog:
+    """`log.jsonl`: one object a line, each with its `kind` (start, train, validation, skipped, resume, end) and step."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / LOG_NAME
+
+    def write(self, kind: str, step: int, **values: Any) -> None:
+        line = json.dumps({"kind": kind, "step": step, **values}, ensure_ascii=False)
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def truncate_after(self, step: int) -> None:
+        """Forget what was logged past `step`, and a last line cut off by a crash: resume writes it again."""
+        if not self.path.exists():
+            return
+        kept = []
+        for line in self.path.read_text(encoding="utf-8").splitlines():
+            try:
+                if json.loads(line)["step"] <= step:
+                    kept.append(line)
+            except (json.JSONDecodeError, KeyError, TypeError):
+                continue
+        aside = self.path.with_suffix(".partial")
+        aside.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        os.replace(aside, self.path)
+
+
+class ProgressLine:
+    """One line on standard error, rewritten in place; nothing when that is not a terminal."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.started, self.first = total, time.monotonic(), -1
+        self.enabled = sys.stderr.isatty()
+
+    def update(self, step: int, text: str) -> None:
+        if not self.enabled:
+            return
+        if self.first < 0:
+            self.first, self.started = step - 1, time.monotonic()
+        elapsed = time.monotonic() - self.started
+        left = elapsed / max(step - self.first, 1) * (self.total - step)
+        filled = 24 * step // max(self.total, 1)
+        bar = "█" * filled + "·" * (24 - filled)
+        sys.stderr.write(f"\r{bar} {step}/{self.total}  {left / 60:.0f} min left  {text}\x1b[K")
+        sys.stderr.flush()
+
+    def close(self) -> None:
+        if self.enabled:
+            sys.stderr.write("\n")
+
+
+def write_sample(path: Path, audio: Tensor, sample_rate: int) -> None:
+    """Audio (1, T) as 16-bit WAV, through the standard library: a training machine may have no soundfile."""
+    samples = (audio[0].detach().cpu().clamp(-1.0, 1.0) * 32767.0).round().short().numpy().astype("<i2")
+    aside = path.with_suffix(".partial")
+    with wave.open(str(aside), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(sample_rate)
+        file.writeframes(samples.tobytes())
+    os.replace(aside, path)
