@@ -24,7 +24,7 @@ from vqaudio.models.seanet import SeanetDecoderConfig, SeanetEncoderConfig, hist
 from vqaudio.models.vqvae import PlainDecoderConfig, PlainEncoderConfig
 from vqaudio.nn import Stream, name_streams
 from vqaudio.nn.companding import NUM_CLASSES, mu_law_decode
-from vqaudio.quantize import FSQConfig, Quantized, Quantizer, ResidualVQConfig, VQConfig
+from vqaudio.quantize import FSQConfig, Quantized, ResidualVQConfig, VQConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ class Codec(nn.Module):
         self.sample_rate = config.sample_rate
         self.hop_length = config.hop_length
         self.encoder = config.encoder.build(dim=config.quantizer.dim)
-        self.quantizer: Quantizer = config.quantizer.build()
+        self.quantizer = config.quantizer.build()
         out_channels = NUM_CLASSES if config.output == "mu_law" else 1
         self.decoder = config.decoder.build(dim=config.quantizer.dim, out_channels=out_channels)
         name_streams(self)

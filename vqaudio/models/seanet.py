@@ -20,7 +20,6 @@ from torch.nn import functional as F
 
 from vqaudio.nn import CausalConv1d, CausalConvTranspose1d, ChannelNorm, Snake, Stream
 
-
 # Residual branches start small, so that depth does not multiply the signal at the start.
 _BRANCH_GAIN = 0.3
 # The decoder starts at about the level of speech, not at full scale.
@@ -82,7 +81,7 @@ class SeanetEncoderConfig:
 class SeanetDecoderConfig:
     kind: Literal["seanet"] = "seanet"
     strides: tuple[int, ...] = (2, 4, 5, 8)  # from the frame rate to the waveform
-    channels: tuple[int, ...] = (320, 160, 96, 48)  # before each stride
+    channels: tuple[int, ...] = (320, 160, 96, 32)  # before each stride
     units: tuple[int, ...] = (0, 1, 2, 1)  # residual units before each stride
     unit_kernel: int = 5
     dilations: tuple[int, ...] = (1, 3)
@@ -159,7 +158,7 @@ class SeanetDecoder(nn.Module):
             layers.append(CausalConvTranspose1d(width, width_out, stride=stride, bias=not last))
             width = width_out
         self.layers = nn.ModuleList(layers)
-        layers[-1].conv.weight.data.mul_(_OUTPUT_GAIN)  # type: ignore[union-attr]
+        layers[-1].get_parameter("conv.weight").data.mul_(_OUTPUT_GAIN)
 
     def forward(self, latents: Tensor, stream: Stream | None = None) -> Tensor:
         x = latents

@@ -19,7 +19,7 @@ class Snake(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         # |α| is kept off zero: the limit α -> 0 is the identity, but the quotient is 0/0 there
         alpha = self.alpha.abs() + 1e-4
-        out: Tensor = _Snake.apply(x, alpha)  # type: ignore[no-untyped-call]
+        out: Tensor = _Snake.apply(x, alpha)
         return out
 
 

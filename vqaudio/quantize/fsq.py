@@ -87,7 +87,7 @@ class ScalarLevel(nn.Module):
 
     @torch.no_grad()
     def fit(self, residual: Tensor, *, generator: torch.Generator) -> None:
-        """Principal directions at a scale that fills the grid: one standard deviation at tanh(1) = 0.76 of its width."""
+        """Principal directions at a scale that fills the grid: one standard deviation falls at tanh(1) = 0.76."""
         mean, scales, directions = principal_directions(residual, len(self.steps))
         self.project_in.weight.copy_((directions / scales).t())
         self.project_in.bias.copy_(-(mean @ directions) / scales)

@@ -15,7 +15,7 @@ straight-through sits inside, at the code; residual r - sg[out]. Where we differ
 """
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -141,10 +141,10 @@ class ResidualVQConfig:
     num_codebooks: int = 8
     codebook_size: int = 1024
     codebook_dim: int = 8  # width of the look-up space; 0: no projection (DAC table 3: 8 beats 2, 4, 32 and 256)
-    normalize: bool = True  # unit-length inputs and codes
+    normalize: bool = False  # unit-length inputs and codes; both sides or neither
     update: Literal["ema", "gradient"] = "ema"
-    ema_decay: float = 0.99
-    revive_below: float = 0.1  # fraction of uniform use
+    ema_decay: float = 0.97  # a window of about 30 batches
+    revive_below: float = 0.2  # fraction of uniform use
 
     def build(self) -> "ResidualQuantizer":
         tables = [
@@ -167,8 +167,12 @@ class ResidualQuantizer(nn.Module):
     def __init__(self, dim: int, levels: list[Level]) -> None:
         super().__init__()
         self.dim = dim
-        self.levels = nn.ModuleList(levels)  # type: ignore[arg-type]
+        self.levels = nn.ModuleList(cast(list[nn.Module], levels))
         self.codebook_sizes = tuple(level.size for level in levels)
+
+    @property
+    def _chain(self) -> list[Level]:
+        return cast(list[Level], list(self.levels))
 
     def forward(
         self,
@@ -177,19 +181,21 @@ class ResidualQuantizer(nn.Module):
         num_codebooks: int | Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Quantized:
-        """Losses and `residual_energy` are per level (K,), averaged over the frames of items that use the level."""
+        """Losses are per level (K,), averaged over the frames of items that use it. `residual_energy` (K,) is what is
+        left after each level, relative to the variance of the latents: it must fall from level to level."""
         check_latents(latents, self.dim)
         B, D, N = latents.shape
         used = active_codebooks(num_codebooks, total=len(self.levels), batch=B, device=latents.device)
         z = latents.float().transpose(1, 2).reshape(B * N, D)
         rows_used = used.repeat_interleave(N)  # (B * N,)
         residual, total = z, torch.zeros_like(z)
-        projected = self.levels[0].projected
+        projected = self._chain[0].projected
         codes, revived, num_revived = [], [], []
         losses: dict[str, list[Tensor]] = {}
         energies = []
-        latent_energy = z.detach().square().sum().clamp(min=1e-12)
-        for index, level in enumerate(self.levels):
+        # around the mean: a constant offset is no information, and would make every residual look small
+        latent_energy = (z - z.mean(dim=0)).detach().square().sum().clamp(min=1e-12)
+        for index, level in enumerate(self._chain):
             active = rows_used > index
             out = level(residual)
             weight = active.to(z.dtype) / active.sum().clamp(min=1)
@@ -198,8 +204,9 @@ class ResidualQuantizer(nn.Module):
             if self.training:
                 rows = level.learn(residual.detach()[active], out.indices[active], generator=generator)
                 num_revived.append(len(rows))
-                if level.learned_rows() is not None and len(rows):
-                    revived.append((level.learned_rows(), rows))
+                vectors = level.learned_rows()
+                if vectors is not None and len(rows):
+                    revived.append((vectors, rows))
             total = total + out.contribution * active.unsqueeze(-1)
             residual = residual - out.contribution.detach()
             energies.append(residual.detach().square().sum() / latent_energy)
@@ -219,7 +226,7 @@ class ResidualQuantizer(nn.Module):
         B, D, N = latents.shape
         residual = latents.float().transpose(1, 2).reshape(B * N, D)
         codes = []
-        for level in list(self.levels)[:K]:
+        for level in self._chain[:K]:
             indices = level.select(residual)
             residual = residual - level.embed(indices)
             codes.append(indices.view(B, N))
@@ -228,21 +235,20 @@ class ResidualQuantizer(nn.Module):
     def decode(self, codes: Tensor) -> Tensor:
         """(B, k, N) -> (B, D, N) for any k up to K: the sum of the codes' embeddings, added in order of levels."""
         check_codes(codes, self.codebook_sizes)
-        latents = torch.stack([level.embed(codes[:, i]) for i, level in enumerate(self.levels) if i < codes.shape[1]])
+        latents = torch.stack([level.embed(codes[:, i]) for i, level in enumerate(self._chain) if i < codes.shape[1]])
         return latents.sum(dim=0).transpose(1, 2)
 
     @torch.no_grad()
     def codebook(self, index: int) -> Tensor:
         """(V, D) after the output projection, so that `decode` is the sum of rows."""
         check_num_codebooks(index + 1, len(self.levels))
-        level = self.levels[index]
-        table: Tensor = level.embed(torch.arange(level.size, device=next(self.buffers()).device))
-        return table
+        level = self._chain[index]
+        return level.embed(torch.arange(level.size, device=next(self.buffers()).device))
 
     @torch.no_grad()
     def fit(self, latents: Tensor, *, generator: torch.Generator) -> None:
         """Start every level from the residuals (M, D) that reach it; M of ten times the codebook size is enough."""
         residual = latents.float()
-        for level in self.levels:
+        for level in self._chain:
             level.fit(residual, generator=generator)
             residual = residual - level.embed(level.select(residual))

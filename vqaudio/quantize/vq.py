@@ -144,7 +144,7 @@ class VQConfig:
 class VectorQuantizer(nn.Module):
     """z_e (B, D, N) -> nearest code e_k, gradient copied straight through. Codes are (B, 1, N).
 
-    Losses: `codebook` ‖sg[z_e] - e‖² (zero under EMA, which replaces it) and `commitment` ‖z_e - sg[e]‖², each summed
+    Losses: `codebook` ‖sg[z_e] - e‖² (absent under EMA, which replaces it) and `commitment` ‖z_e - sg[e]‖², each summed
     over D and averaged over frames (paper, eq. 3); the recipe's β weighs the second.
     """
 
@@ -173,20 +173,19 @@ class VectorQuantizer(nn.Module):
         z = latents.float().transpose(1, 2).reshape(B * N, D)
         indices = self.table.nearest(z)
         e = self.table.lookup(indices)
-        commitment = (z - e.detach()).square().sum(dim=-1).mean()
-        codebook = (z.detach() - e).square().sum(dim=-1).mean()
+        losses = {"commitment": (z - e.detach()).square().sum(dim=-1).mean()}
+        if self.table.update == "gradient":
+            losses["codebook"] = (z.detach() - e).square().sum(dim=-1).mean()
         quantized = straight_through(e, z).view(B, N, D).transpose(1, 2)
-        energy = (z - e).detach().square().sum() / z.detach().square().sum().clamp(min=1e-12)
+        variance = (z - z.mean(dim=0)).detach().square().sum().clamp(min=1e-12)
+        energy = (z - e).detach().square().sum() / variance
         revived = z.new_zeros(0, dtype=torch.int64)
         if self.training:
             revived = self.table.learn(z.detach(), indices, generator=generator)
         return Quantized(
             latents=quantized,
             codes=indices.view(B, 1, N),
-            losses={
-                "commitment": commitment,
-                "codebook": codebook if self.table.update == "gradient" else codebook * 0,
-            },
+            losses=losses,
             stats={"residual_energy": energy.view(1), "revived": torch.tensor([len(revived)])},
             revived=((self.table.vectors, revived),) if self.table.update == "gradient" and len(revived) else (),
         )

@@ -14,7 +14,7 @@ LOG_NAME = "log.jsonl"
 
 
 class RunLog:
-    """`log.jsonl`: one object a line, each with its `kind` (start, train, validation, skipped, resume, end) and step."""
+    """`log.jsonl`: one object a line, with its step and its `kind` (start, train, validation, skipped, …)."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / LOG_NAME

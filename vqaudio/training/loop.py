@@ -142,7 +142,8 @@ def train(
     training, validation = PackedAudio(packs, "train"), PackedAudio(packs, "valid")
     if training.sample_rate != recipe.codec.sample_rate:
         raise ValueError(
-            f"{packs}: packed at {training.sample_rate} Hz, but recipe {recipe.name!r} wants {recipe.codec.sample_rate} Hz"
+            f"{packs}: packed at {training.sample_rate} Hz, but recipe {recipe.name!r} wants "
+            f"{recipe.codec.sample_rate} Hz"
         )
     out.mkdir(parents=True, exist_ok=True)
     (out / "samples").mkdir(exist_ok=True)
@@ -163,7 +164,11 @@ class Run:
         self.objective = Objective(recipe.losses, recipe.codec.sample_rate).to(device)
         config = recipe.optimizer
         self.optimizer = torch.optim.AdamW(
-            self.codec.parameters(), lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay
+            self.codec.parameters(),
+            lr=config.learning_rate,
+            betas=config.betas,
+            weight_decay=config.weight_decay,
+            fused=True,
         )
         self.sampler = self._sampler(recipe.seed)
         report = recipe.report
@@ -349,7 +354,8 @@ class Run:
             "validation": scores,
         }
         folder = self.out / "model"
-        save_codec(self.codec, folder, name=self.recipe.name, about=about, card=write_card(self.recipe.name, about))
+        card = write_card(self.recipe.name, about)
+        save_codec(self.codec, folder, name=self.recipe.name, about=about, card=card, storage="float16")
         self.log.write("end", state.step, seconds=round(state.seconds), skipped=state.skipped)
         return folder
 

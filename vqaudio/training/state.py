@@ -20,7 +20,6 @@ from torch import Tensor
 from vqaudio.models import Codec
 
 _FILES = ("codec.safetensors", "optimizer.safetensors")
-_SCALAR = "step"  # AdamW's own per-parameter step counter
 
 
 @dataclass
@@ -105,5 +104,4 @@ def _set_moments(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -
     for key, value in tensors.items():
         index, name = key.split(".")
         parameter = parameters[int(index)]
-        # the step counter stays on the CPU, as AdamW keeps it
-        optimizer.state[parameter][name] = value if name == _SCALAR else value.to(parameter.device)
+        optimizer.state[parameter][name] = value.to(parameter.device)
