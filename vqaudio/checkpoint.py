@@ -60,7 +60,7 @@ def save_codec(
     With float16 storage the weights lose bits: load the folder to get the codec that its fingerprints describe.
     """
     folder = Path(folder)
-    if folder.exists() and not (folder / CONFIG_NAME).is_file():
+    if folder.exists() and not _is_model(folder):
         raise CheckpointError(f"{folder} exists and is not a model folder; give another name")
     if not folder.parent.is_dir():
         raise CheckpointError(f"{folder}: there is no folder {folder.parent} to write the model to")
@@ -70,7 +70,8 @@ def save_codec(
         if not tensor.isfinite().all():
             raise CheckpointError(f"{folder}: tensor {key!r} holds values that are not finite in {storage}")
     config = to_dict(codec.config)
-    info = ModelInfo(name, _token_fingerprint(config, tensors), _model_fingerprint(config, tensors), dict(about))
+    token_fingerprint = _token_fingerprint(config, tensors, codec.hop_length)
+    info = ModelInfo(name, token_fingerprint, _model_fingerprint(config, tensors), dict(about))
     document = {
         "format": FORMAT,
         "version": VERSION,
@@ -86,13 +87,26 @@ def save_codec(
         (aside / WEIGHTS_NAME).write_bytes(save(tensors))
         (aside / CONFIG_NAME).write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         (aside / CARD_NAME).write_text(card, encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        aside.rename(folder)
+        _put_in_place(aside, folder)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
     return info
+
+
+def _put_in_place(aside: Path, folder: Path) -> None:
+    """Rename `aside` to `folder`. What was there is deleted last, so that at no time is there no whole model."""
+    if not folder.exists():
+        aside.rename(folder)
+        return
+    before = aside.with_name(f"{aside.name}.before")
+    folder.rename(before)
+    try:
+        aside.rename(folder)
+    except BaseException:
+        before.rename(folder)
+        raise
+    shutil.rmtree(before)
 
 
 def load_codec(folder: str | Path) -> tuple[Codec, ModelInfo]:
@@ -104,12 +118,13 @@ def load_codec(folder: str | Path) -> tuple[Codec, ModelInfo]:
     document = _read_document(folder)
     try:
         config = from_dict(CodecConfig, document["codec"], path="codec")
-        codec = config.build()
+        with torch.random.fork_rng(devices=[]):  # the weights that building draws are replaced; leave no trace of them
+            codec = config.build()
     except ValueError as error:
         raise CheckpointError(f"{folder / CONFIG_NAME}: {error}") from error
     tensors = _read_tensors(folder / WEIGHTS_NAME, codec)
     # from the file's own words, not from defaults that may change
-    if _token_fingerprint(document["codec"], tensors) != document["token_fingerprint"]:
+    if _token_fingerprint(document["codec"], tensors, codec.hop_length) != document["token_fingerprint"]:
         raise CheckpointError(
             f"{folder}: encoder or quantiser do not match the token fingerprint; the model was altered"
         )
@@ -126,6 +141,15 @@ def load_codec(folder: str | Path) -> tuple[Codec, ModelInfo]:
 
 def _inference_state(codec: Codec) -> dict[str, Tensor]:
     return {key: value for key, value in codec.state_dict().items() if not key.endswith(_TRAINING_ONLY)}
+
+
+def _is_model(folder: Path) -> bool:
+    """Whether `folder` is a model of any version: many programs' models have a config.json."""
+    try:
+        document = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(document, dict) and document.get("format") == FORMAT
 
 
 def _read_document(folder: Path) -> dict[str, Any]:
@@ -166,19 +190,13 @@ def _read_tensors(path: Path, codec: Codec) -> dict[str, Tensor]:
             raise CheckpointError(f"{path}: tensor {key!r} has shape {shapes}")
         if tensor.dtype not in (torch.float32, torch.float16):
             raise CheckpointError(f"{path}: tensor {key!r} is {tensor.dtype}; models hold float32 or float16")
+        if not tensor.isfinite().all():
+            raise CheckpointError(f"{path}: tensor {key!r} holds NaN or infinity")
     return tensors
 
 
-def _token_fingerprint(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    hop_length = 1
-    for stride in config["encoder"]["strides"]:
-        hop_length *= stride
-    said = {
-        "sample_rate": config["sample_rate"],
-        "hop_length": hop_length,
-        "encoder": config["encoder"],
-        "quantizer": config["quantizer"],
-    }
+def _token_fingerprint(config: Mapping[str, Any], tensors: Mapping[str, Tensor], hop_length: int) -> str:
+    said = {"hop_length": hop_length, **{key: config.get(key) for key in ("sample_rate", "encoder", "quantizer")}}
     return _fingerprint(said, {k: v for k, v in tensors.items() if k.startswith(("encoder.", "quantizer."))})
 
 

@@ -133,7 +133,7 @@ def _from_union(members: tuple[Any, ...], value: Any, path: str) -> Any:
         return from_dict(typing.cast(Any, configs[0]), value, path=path)
     kinds = {get_args(typing.get_type_hints(member)["kind"])[0]: member for member in configs}
     kind = value.get("kind", next(iter(kinds)))  # left out, it is the first of the union: the default
-    if kind not in kinds:
+    if not isinstance(kind, str) or kind not in kinds:
         raise ConfigError(f"config key {_join(path, 'kind')!r}: expected one of {sorted(kinds)}, got {kind!r}")
     return from_dict(typing.cast(Any, kinds[kind]), value, path=path)
 

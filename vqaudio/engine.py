@@ -16,8 +16,9 @@ a block runs, the caller's thread reads the next.
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
+from queue import SimpleQueue
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ from vqaudio.models import Codec
 from vqaudio.nn import Stream
 
 # A convolution lays its weights out anew in each call, some 9 ms for the default encoder. Relative to 200 frames,
-# blocks of 50 ran at a rate of 0.6, of 100 at 0.75, of 400 at 1.08.
+# blocks of 50 ran at a rate of 0.6, of 100 at 0.7, of 400 at 1.07.
 BLOCK_FRAMES = 200
 
 
@@ -37,7 +38,7 @@ def encode_blocks(
 ) -> Iterator[Tensor]:
     """Pieces (C, t) of any lengths -> codes (C, K, n) in blocks, ⌈T / hop⌉ frames in all; none for no samples.
 
-    Samples are float32 at the codec's rate. Each channel is coded by itself. Codes come on the CPU.
+    Samples are floats at the codec's rate. Each channel is coded by itself. Codes come on the CPU.
     """
     hop, delay = codec.hop_length, codec.encoder_delay_frames
     device = next(codec.parameters()).device
@@ -45,7 +46,9 @@ def encode_blocks(
 
     def step(block: Tensor, num_valid: int) -> Tensor:
         streams.extend({} for _ in range(len(block) - len(streams)))
-        rows = zip(block.to(device).split(1), streams, strict=True)  # one at a time: no shape depends on C
+        rows = zip(
+            block.to(device, torch.float32).split(1), streams, strict=True
+        )  # one at a time: no shape depends on C
         return torch.cat(
             [codec.encode(row[:, None], num_codebooks=num_codebooks, stream=stream).cpu() for row, stream in rows]
         )
@@ -83,7 +86,9 @@ def decode_blocks(
 def run_apart(function: Callable[[], Tensor], device: torch.device) -> Tensor:
     """One other computation of a codec, under the same conditions as its blocks."""
     with _worker() as worker:
-        return worker.submit(_exactly, function, device).result()
+        worker.submit(_exactly, function, device)
+        result: Tensor = worker.result()
+        return result
 
 
 def _on_grid(pieces: Iterable[Tensor], size: int, *, unit: int, delay: int) -> Iterator[list[Tensor]]:
@@ -135,41 +140,78 @@ def _one_ahead(
 ) -> Iterator[tuple[Tensor, int]]:
     """Each block's output and the length of its input; the next block is fetched before an output is waited for."""
     with _worker() as worker:
-        running: tuple[Future[Tensor], int] | None = None
+        running: int | None = None
         for parts in grid:
             num_valid = sum(part.shape[-1] for part in parts)
-            following = worker.submit(_exactly, step, device, parts, num_valid), num_valid
+            worker.submit(_exactly, step, device, parts, num_valid)
             if running is not None:
-                yield running[0].result(), running[1]
-            running = following
+                yield worker.result(), running
+            running = num_valid
         if running is not None:
-            yield running[0].result(), running[1]
+            yield worker.result(), running
 
 
 # ---- the same conditions everywhere
+
+
+class _Worker:
+    """A thread that makes calls one after the other; results are taken in the same order.
+
+    Not concurrent.futures: an interrupt (Ctrl-C) in its wait for a result can come out as another error.
+    """
+
+    def __init__(self) -> None:
+        self._calls: SimpleQueue[Callable[[], Any] | None] = SimpleQueue()
+        self._results: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="vqaudio", daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
+        while (call := self._calls.get()) is not None:
+            try:
+                self._results.put((call(), None))
+            except BaseException as error:  # goes to whoever takes the result
+                self._results.put((None, error))
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> None:
+        self._calls.put(partial(function, *arguments))
+
+    def result(self) -> Any:
+        result, error = self._results.get()
+        if error is not None:
+            raise error
+        return result
+
+    def stop(self) -> None:
+        self._calls.put(None)
+        self._thread.join()
 
 
 _starting = threading.Lock()
 
 
 @contextmanager
-def _worker() -> Iterator[ThreadPoolExecutor]:
-    """A thread with one torch thread; the settings of the caller and of threads started later stay as they are."""
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="vqaudio") as worker:
+def _worker() -> Iterator[_Worker]:
+    """A worker with one torch thread; the settings of the caller and of threads started later stay as they are."""
+    worker = _Worker()
+    try:
         with _starting:
             num_threads = torch.get_num_threads()
-            worker.submit(torch.set_num_threads, 1).result()
+            worker.submit(torch.set_num_threads, 1)
+            worker.result()
             # That was for the worker alone, but is now also what new threads begin with. Under the lock, because a
             # second caller would take it for its own setting.
             torch.set_num_threads(num_threads)
         yield worker
+    finally:
+        worker.stop()
 
 
 def _exactly(function: Callable[..., Tensor], device: torch.device, *arguments: Any) -> Tensor:
     """Call `function` in float32 without gradients. A new thread starts outside autocast, so that needs no line."""
     with torch.inference_mode(), _full_float32.held(device.type):
         result = function(*arguments)
-    return result.clone()  # now a normal tensor: autograd refuses to work with those of inference mode
+    return result  # now a normal tensor: autograd refuses to work with those of inference mode
 
 
 class _FullFloat32:

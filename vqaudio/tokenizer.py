@@ -226,8 +226,9 @@ class AudioTokenizer:
             return
         remaining = resampled_length(codes.source_num_samples, codes.source_sample_rate, rate)
         for block in self._resampled(codes, blocks, rate):
-            yield block[:, :remaining]
-            remaining -= min(remaining, block.shape[-1])
+            if stop := min(remaining, block.shape[-1]):
+                yield block[:, :stop]
+            remaining -= stop
         assert remaining == 0
 
     def _resampled(self, codes: Codes, blocks: Iterator[Tensor], rate: int) -> Iterator[Tensor]:

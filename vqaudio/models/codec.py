@@ -38,6 +38,8 @@ class CodecConfig:
     output: Literal["waveform", "mu_law"] = "waveform"  # what the decoder emits: samples, or logits of 256 classes
 
     def __post_init__(self) -> None:
+        if self.sample_rate < 1:
+            raise ValueError(f"sample_rate is {self.sample_rate}; it must be a positive number of Hz")
         if prod(self.encoder.strides) != prod(self.decoder.strides):
             raise ValueError(
                 f"encoder strides {self.encoder.strides} and decoder strides {self.decoder.strides} have different "

@@ -3,27 +3,42 @@ SoundStream, arXiv 2107.03312), Snake activations, and ConvNeXt blocks (arXiv 22
 at the frame rate, where a multiplication is cheapest.
 
     samples   16,000 Hz     2,000 Hz        400 Hz         100 Hz        50 Hz
-    encoder   ── conv /8 ──► units ── /5 ──► units ── /4 ──► units ── /2 ──► blocks ──► norm ──► latents
-    decoder   ◄── up ×8 ──── units ◄── ×5 ── units ◄── ×4 ── units ◄── ×2 ── blocks ◄─────────── latents
+    encoder   ── conv /8 ──► units ── /5 ──► units ── /4 ──► units ── /2 ──► blocks ──► ^½ ──► latents
+    decoder   ◄── up ×8 ──── units ◄── ×5 ── units ◄── ×4 ── units ◄── ×2 ── blocks ◄── ^2 ◄── latents
 
 There is no layer at the full sample rate: the first convolution already strides by 8, which makes the model several
-times cheaper than one that begins with narrow convolutions at 16 kHz. The encoder ends in a per-frame normalisation,
-so that a quiet recording uses the same region of the latent space as a loud one.
+times cheaper than one that begins with narrow convolutions at 16 kHz. The encoder ends by compressing each
+frame's level and the decoder starts by expanding it, so that quiet speech gets codes of its own.
 """
 
 from dataclasses import dataclass
 from fractions import Fraction
+from math import prod
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vqaudio.nn import CausalConv1d, CausalConvTranspose1d, ChannelNorm, Snake, Stream
+from vqaudio.nn import CausalConv1d, CausalConvTranspose1d, ChannelNorm, LevelCompressor, LevelExpander, Snake, Stream
 
-# Residual branches start small, so that depth does not multiply the signal at the start.
-_BRANCH_GAIN = 0.3
-# The decoder starts at about the level of speech, not at full scale.
-_OUTPUT_GAIN = 0.05
+
+def _aligning_conv(in_channels: int, out_channels: int, *, look_ahead: int) -> CausalConv1d:
+    """A convolution over one past frame, the frame itself and `look_ahead` later ones, that starts as the frame itself.
+
+    A side with a look-ahead runs late, so its input has to wait `look_ahead` frames for its output. Left to residual
+    branches that delay is hard to find: skips carry the newest frame, training settles for the spectral envelope, and
+    reconstructions stay noise. Started on the right tap, the whole chain is aligned from the first step.
+
+        taps     n-1   n   n+1   n+2         (look-ahead 2)
+        start     0    W    0     0
+    """
+    conv = CausalConv1d(in_channels, out_channels, look_ahead + 2)
+    weight = conv.conv.weight.data
+    weight[..., 1].mul_((look_ahead + 2) ** 0.5)  # the variance of all taps, in one
+    weight[..., 0] = 0.0
+    weight[..., 2:] = 0.0
+    return conv
 
 
 class ResidualUnit(nn.Module):
@@ -35,7 +50,7 @@ class ResidualUnit(nn.Module):
         self.conv = CausalConv1d(channels, channels, kernel_size, dilation=dilation)
         self.activation_out = Snake(channels)
         self.mix = CausalConv1d(channels, channels, 1)
-        self.mix.conv.weight.data.mul_(_BRANCH_GAIN)
+        self.mix.conv.weight.data.zero_()  # the branch starts as nothing, see `_start_as_transform`
 
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
         y = self.conv(self.activation_in(x), stream)
@@ -51,7 +66,7 @@ class FrameBlock(nn.Module):
         self.norm = ChannelNorm(channels)
         self.expand = CausalConv1d(channels, expansion * channels, 1)
         self.contract = CausalConv1d(expansion * channels, channels, 1)
-        self.contract.conv.weight.data.mul_(_BRANCH_GAIN)
+        self.contract.conv.weight.data.zero_()
 
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
         y = self.norm(self.depthwise(x, stream))
@@ -72,6 +87,7 @@ class SeanetEncoderConfig:
 
     def __post_init__(self) -> None:
         _check_stages(self.strides, self.channels, self.units)
+        _check_rest(self)
 
     def build(self, *, dim: int) -> "SeanetEncoder":
         return SeanetEncoder(self, dim=dim)
@@ -91,6 +107,7 @@ class SeanetDecoderConfig:
 
     def __post_init__(self) -> None:
         _check_stages(self.strides, self.channels, self.units)
+        _check_rest(self)
 
     def build(self, *, dim: int, out_channels: int) -> "SeanetDecoder":
         return SeanetDecoder(self, dim=dim, out_channels=out_channels)
@@ -104,6 +121,18 @@ def _check_stages(strides: tuple[int, ...], channels: tuple[int, ...], units: tu
         )
     if min(strides) < 1 or min(channels) < 1 or min(units) < 0:
         raise ValueError(f"strides {strides} and channels {channels} must be positive, units {units} not negative")
+
+
+def _check_rest(config: SeanetEncoderConfig | SeanetDecoderConfig) -> None:
+    if not config.dilations or min(*config.dilations, config.unit_kernel, config.expansion) < 1:
+        raise ValueError(
+            f"dilations {config.dilations}, unit_kernel {config.unit_kernel} and expansion {config.expansion} must be "
+            "positive"
+        )
+    if min(config.blocks, config.look_ahead_frames) < 0:
+        raise ValueError(
+            f"blocks {config.blocks} and look_ahead_frames {config.look_ahead_frames} must not be negative"
+        )
 
 
 def _units(channels: int, count: int, *, kernel_size: int, dilations: tuple[int, ...]) -> list[ResidualUnit]:
@@ -129,15 +158,15 @@ class SeanetEncoder(nn.Module):
             width = channels
         layers += [FrameBlock(width, expansion=config.expansion) for _ in range(config.blocks)]
         self.layers = nn.ModuleList(layers)
-        self.norm_in = ChannelNorm(width)
-        self.project = CausalConv1d(width, dim, 1)
-        self.norm_out = ChannelNorm(dim)
+        self.project = _aligning_conv(width, dim, look_ahead=config.look_ahead_frames)
+        self.compress = LevelCompressor()
+        _start_encoder_as_transform(self)
 
     def forward(self, audio: Tensor, stream: Stream | None = None) -> Tensor:
         x = audio
         for layer in self.layers:
             x = layer(x) if isinstance(layer, Snake) else layer(x, stream)
-        latents: Tensor = self.norm_out(self.project(self.norm_in(x)))
+        latents: Tensor = self.compress(self.project(x, stream))
         return latents
 
 
@@ -148,7 +177,7 @@ class SeanetDecoder(nn.Module):
         super().__init__()
         self.look_ahead_frames = config.look_ahead_frames
         width = config.channels[0]
-        layers: list[nn.Module] = [CausalConv1d(dim, width, 3)]
+        layers: list[nn.Module] = [_aligning_conv(dim, width, look_ahead=config.look_ahead_frames)]
         layers += [FrameBlock(width, expansion=config.expansion) for _ in range(config.blocks)]
         widths = (*config.channels[1:], out_channels)
         for index, (stride, units, width_out) in enumerate(zip(config.strides, config.units, widths, strict=True)):
@@ -157,14 +186,83 @@ class SeanetDecoder(nn.Module):
             last = index == len(widths) - 1
             layers.append(CausalConvTranspose1d(width, width_out, stride=stride, bias=not last))
             width = width_out
+        self.expand = LevelExpander()
         self.layers = nn.ModuleList(layers)
-        layers[-1].get_parameter("conv.weight").data.mul_(_OUTPUT_GAIN)
+        _start_decoder_as_transform(self)
 
     def forward(self, latents: Tensor, stream: Stream | None = None) -> Tensor:
-        x = latents
+        x = self.expand(latents)
         for layer in self.layers:
             x = layer(x) if isinstance(layer, Snake) else layer(x, stream)
         return x
+
+
+# How the chain starts: as a block transform coder. Random strided convolutions lose most of a waveform, and gradients
+# of magnitude losses then teach a noise vocoder long before those of waveform losses teach anything. So every stage
+# starts by handing its input on: stride s stacks s frames of its carrying channels into s times as many, until the last
+# stage holds the frame's own samples, and the projection takes their lowest cosine coefficients (DCT-II). The decoder
+# starts as the transpose. Channels beyond those start random, residual branches at zero.
+#
+#     1 ch   /8    8 of 32 ch   /5   40 of 80 ch   /4   160 of 160 ch   /2   320 of 320 ch   DCT   128 latents
+#
+# Speech at its usual -25 dBFS runs through at about this level, where Snake bends a little:
+_LEVEL_GAIN = 4.0
+# and bends less in the channels that carry the waveform.
+_CARRIER_ALPHA = 0.05
+
+
+@torch.no_grad()
+def _start_encoder_as_transform(encoder: SeanetEncoder) -> None:
+    carried = 1
+    for layer in encoder.layers:
+        if isinstance(layer, Snake):
+            layer.alpha[:carried] = _CARRIER_ALPHA
+        elif isinstance(layer, CausalConv1d):
+            weight, stride, incoming = layer.conv.weight, layer.stride, carried
+            carried = min(incoming * stride, len(weight))
+            weight[:carried] = 0.0
+            for channel in range(carried):
+                # the newest `stride` of the 2 * stride taps are this frame
+                weight[channel, channel % incoming, stride + channel // incoming] = 1.0
+            if incoming == 1:
+                weight.mul_(_LEVEL_GAIN)
+        elif isinstance(layer, ResidualUnit):
+            layer.activation_in.alpha[:carried] = _CARRIER_ALPHA
+    weight = encoder.project.conv.weight  # (D, C, taps), aligned on tap 1
+    rows = min(len(weight), carried)
+    weight[:rows] = 0.0
+    weight[:rows, :carried, 1] = _cosines(rows, carried)
+
+
+@torch.no_grad()
+def _start_decoder_as_transform(decoder: SeanetDecoder) -> None:
+    strides = [layer.stride for layer in decoder.layers if isinstance(layer, CausalConvTranspose1d)]
+    first = decoder.layers[0]
+    assert isinstance(first, CausalConv1d)
+    carried = min(prod(strides), first.conv.out_channels)
+    columns = min(first.conv.in_channels, carried)
+    first.conv.weight[:carried] = 0.0
+    first.conv.weight[:carried, :columns, 1] = _cosines(columns, carried).t()
+    for layer in decoder.layers:
+        if isinstance(layer, Snake):
+            layer.alpha[:carried] = _CARRIER_ALPHA
+        elif isinstance(layer, CausalConvTranspose1d):
+            outgoing = min(-(-carried // layer.stride), layer.out_channels)
+            weight = layer.conv.weight.view(layer.stride, layer.out_channels, -1, 2)
+            weight[:, :outgoing] = 0.0
+            for channel in range(min(carried, outgoing * layer.stride)):
+                weight[channel // outgoing, channel % outgoing, channel, 1] = 1.0  # tap 1 is this frame
+            carried = outgoing
+            if layer is decoder.layers[-1]:
+                weight.mul_(1.0 / _LEVEL_GAIN)
+
+
+def _cosines(rows: int, length: int) -> Tensor:
+    """The first `rows` of the orthonormal DCT-II of `length` samples, (rows, length)."""
+    k, n = torch.arange(rows).unsqueeze(1), torch.arange(length)
+    basis = torch.cos(torch.pi / length * (n + 0.5) * k) * (2.0 / length) ** 0.5
+    basis[0] *= 0.5**0.5
+    return basis
 
 
 def history_samples(module: nn.Module, *, samples_per_frame: int) -> int:

@@ -21,6 +21,9 @@ class PlainEncoderConfig:
     channels: int = 128
     look_ahead_frames: int = 1
 
+    def __post_init__(self) -> None:
+        _check_sizes(self.strides, self.channels, self.look_ahead_frames)
+
     def build(self, *, dim: int) -> "PlainEncoder":
         return PlainEncoder(self, dim=dim)
 
@@ -32,8 +35,19 @@ class PlainDecoderConfig:
     channels: int = 128
     look_ahead_frames: int = 1
 
+    def __post_init__(self) -> None:
+        _check_sizes(self.strides, self.channels, self.look_ahead_frames)
+
     def build(self, *, dim: int, out_channels: int) -> "PlainDecoder":
         return PlainDecoder(self, dim=dim, out_channels=out_channels)
+
+
+def _check_sizes(strides: tuple[int, ...], channels: int, look_ahead_frames: int) -> None:
+    if not strides or min(*strides, channels) < 1 or look_ahead_frames < 0:
+        raise ValueError(
+            f"strides {strides} and channels {channels} must be positive, look_ahead_frames {look_ahead_frames} not "
+            "negative"
+        )
 
 
 class PlainEncoder(nn.Module):

@@ -1,4 +1,9 @@
-from vqaudio.nn.activation import ChannelNorm as ChannelNorm, Snake as Snake
+from vqaudio.nn.activation import (
+    ChannelNorm as ChannelNorm,
+    LevelCompressor as LevelCompressor,
+    LevelExpander as LevelExpander,
+    Snake as Snake,
+)
 from vqaudio.nn.conv import (
     CausalConv1d as CausalConv1d,
     CausalConvTranspose1d as CausalConvTranspose1d,

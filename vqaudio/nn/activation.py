@@ -51,8 +51,8 @@ class ChannelNorm(nn.Module):
     the level out of the signal, which lets quiet speech use the same latents as loud speech.
     """
 
-    # Far below the quietest recording's latents; keeps digital silence at exactly zero.
-    EPSILON = 1e-6
+    # About -60 dBFS where it is used: keeps silence at zero, and gradients through it bounded
+    EPSILON = 1e-4
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -61,3 +61,26 @@ class ChannelNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         mean_square = x.square().mean(dim=1, keepdim=True)
         return x * torch.rsqrt(mean_square + self.EPSILON) * self.gain
+
+
+class LevelCompressor(nn.Module):
+    """Each frame's level (root mean square over channels) raised to the power 1/2: 60 dB of loudness become 30 dB.
+
+    (B, C, T) in and out. The encoder ends with it and the decoder starts with its inverse, `LevelExpander`, as
+    µ-law companding brackets a uniform quantiser: quiet frames get codes of their own instead of sharing one with
+    silence, while the chain as a whole stays linear, so a waveform's level costs the network nothing to carry.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (x.square().mean(dim=1, keepdim=True) + _LEVEL_FLOOR).pow(-0.25)
+
+
+class LevelExpander(nn.Module):
+    """The inverse of `LevelCompressor`: each frame times its own level."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (x.square().mean(dim=1, keepdim=True) + _LEVEL_FLOOR).sqrt()
+
+
+# Mean square below which companding turns linear, so that the slope at silence is finite (32).
+_LEVEL_FLOOR = 1e-6

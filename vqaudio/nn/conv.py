@@ -78,6 +78,8 @@ class CausalConv1d(nn.Module):
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
         if x.shape[-1] % self.stride:
             raise ValueError(f"length {x.shape[-1]} is not a multiple of stride {self.stride}; pad it, as Codec does")
+        if x.shape[-1] == 0:  # nothing has passed, and a convolution refuses less than its kernel
+            return x.new_zeros(x.shape[0], self.conv.out_channels, 0)
         out: Tensor = self.conv(_with_history(x, history=self.history, key=self.stream_key, stream=stream))
         return out
 
@@ -107,6 +109,8 @@ class CausalConvTranspose1d(nn.Module):
         _keep_variance(self.conv)
 
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
+        if x.shape[-1] == 0:
+            return x.new_zeros(x.shape[0], self.out_channels, 0)
         y = self.conv(_with_history(x, history=1, key=self.stream_key, stream=stream))  # (B, stride * C, N)
         B, _, N = y.shape
         y = y.view(B, self.stride, self.out_channels, N).permute(0, 2, 3, 1)  # (B, C, N, stride)

@@ -65,6 +65,9 @@ def active_codebooks(num_codebooks: int | Tensor | None, *, total: int, batch: i
         return torch.full((batch,), num_codebooks, device=device)
     if num_codebooks.shape != (batch,):
         raise ValueError(f"num_codebooks has shape {tuple(num_codebooks.shape)}; one number per item is ({batch},)")
+    wrong = num_codebooks[(num_codebooks < 1) | (num_codebooks > total)]
+    if len(wrong):
+        check_num_codebooks(int(wrong[0]), total)
     return num_codebooks.to(device)
 
 
@@ -74,6 +77,19 @@ def check_num_codebooks(num_codebooks: int | None, total: int) -> int:
     if not 1 <= num_codebooks <= total:
         raise ValueError(f"num_codebooks is {num_codebooks}; this quantiser has codebooks 1 to {total}")
     return num_codebooks
+
+
+def check_level(index: int, total: int) -> None:
+    if not 0 <= index < total:
+        raise ValueError(f"there is no codebook {index}; this quantiser has 0 to {total - 1}")
+
+
+def check_rows(latents: Tensor, dim: int) -> None:
+    """Refuse what k-means cannot start from."""
+    if latents.ndim != 2 or latents.shape[1] != dim or len(latents) == 0:
+        raise ValueError(f"latents to start from have shape {tuple(latents.shape)}; expected (frames > 0, {dim})")
+    if not latents.isfinite().all():
+        raise ValueError("latents to start from hold NaN or infinity")
 
 
 def check_latents(latents: Tensor, dim: int) -> None:

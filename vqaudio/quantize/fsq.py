@@ -23,8 +23,13 @@ class FSQConfig:
     levels: tuple[int, ...] = (8, 5, 5, 5)  # 1000 codes: the paper's table for about 2^10
 
     def __post_init__(self) -> None:
-        if not self.levels or min(self.levels) < 2:
-            raise ValueError(f"levels are {self.levels}; each dimension needs at least 2 values")
+        if min(self.dim, self.num_codebooks) < 1:
+            raise ValueError(f"dim {self.dim} and num_codebooks {self.num_codebooks} must be positive")
+        # past 1000 the paper's margin of 1e-3 around the grid reaches half a step, and rounding one value too far
+        if not self.levels or not all(2 <= count <= 1000 for count in self.levels):
+            raise ValueError(f"levels are {self.levels}; each dimension needs 2 to 1000 values")
+        if len(self.levels) > self.dim:
+            raise ValueError(f"levels are {self.levels}, more dimensions than dim, {self.dim}")
 
     def build(self) -> ResidualQuantizer:
         return ResidualQuantizer(self.dim, [ScalarLevel(self.dim, self.levels) for _ in range(self.num_codebooks)])

@@ -25,7 +25,9 @@ from vqaudio.quantize.base import (
     active_codebooks,
     check_codes,
     check_latents,
+    check_level,
     check_num_codebooks,
+    check_rows,
     straight_through,
 )
 from vqaudio.quantize.vq import Codebook
@@ -146,6 +148,15 @@ class ResidualVQConfig:
     ema_decay: float = 0.97  # a window of about 30 batches
     revive_below: float = 0.2  # fraction of uniform use
 
+    def __post_init__(self) -> None:
+        if min(self.dim, self.num_codebooks, self.codebook_size) < 1:
+            raise ValueError(
+                f"dim {self.dim}, num_codebooks {self.num_codebooks} and codebook_size {self.codebook_size} must be "
+                "positive"
+            )
+        if not 0 <= self.codebook_dim <= self.dim:
+            raise ValueError(f"codebook_dim is {self.codebook_dim}; it must lie in 0 … dim, {self.dim}")
+
     def build(self) -> "ResidualQuantizer":
         tables = [
             Codebook(
@@ -195,18 +206,21 @@ class ResidualQuantizer(nn.Module):
         energies = []
         # around the mean: a constant offset is no information, and would make every residual look small
         latent_energy = (z - z.mean(dim=0)).detach().square().sum().clamp(min=1e-12)
+        # looked at once for the whole chain: items with few codebooks would hide a NaN from the later levels
+        learning = self.training and bool(z.isfinite().all())
         for index, level in enumerate(self._chain):
             active = rows_used > index
             out = level(residual)
             weight = active.to(z.dtype) / active.sum().clamp(min=1)
             for name, value in out.losses.items():
                 losses.setdefault(name, []).append((value * weight).sum())
-            if self.training:
+            rows = out.indices[:0]
+            if learning:
                 rows = level.learn(residual.detach()[active], out.indices[active], generator=generator)
-                num_revived.append(len(rows))
-                vectors = level.learned_rows()
-                if vectors is not None and len(rows):
-                    revived.append((vectors, rows))
+            num_revived.append(len(rows))
+            vectors = level.learned_rows()
+            if vectors is not None and len(rows):
+                revived.append((vectors, rows))
             total = total + out.contribution * active.unsqueeze(-1)
             residual = residual - out.contribution.detach()
             energies.append(residual.detach().square().sum() / latent_energy)
@@ -241,13 +255,14 @@ class ResidualQuantizer(nn.Module):
     @torch.no_grad()
     def codebook(self, index: int) -> Tensor:
         """(V, D) after the output projection, so that `decode` is the sum of rows."""
-        check_num_codebooks(index + 1, len(self.levels))
+        check_level(index, len(self.levels))
         level = self._chain[index]
         return level.embed(torch.arange(level.size, device=next(self.buffers()).device))
 
     @torch.no_grad()
     def fit(self, latents: Tensor, *, generator: torch.Generator) -> None:
         """Start every level from the residuals (M, D) that reach it; M of ten times the codebook size is enough."""
+        check_rows(latents, self.dim)
         residual = latents.float()
         for level in self._chain:
             level.fit(residual, generator=generator)

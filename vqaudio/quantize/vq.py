@@ -19,7 +19,9 @@ from vqaudio.quantize.base import (
     active_codebooks,
     check_codes,
     check_latents,
+    check_level,
     check_num_codebooks,
+    check_rows,
     straight_through,
 )
 
@@ -68,19 +70,29 @@ class Codebook(nn.Module):
         """The form in which inputs meet the codes: unit length if the codebook is normalised, else unchanged."""
         return F.normalize(x, dim=-1, eps=1e-8) if self.normalize else x
 
+    @property
+    def codes(self) -> Tensor:
+        """(V, d) as inputs meet them. An optimiser's step, or storage as float16, moves a code off unit length."""
+        return self.normalized(self.vectors)
+
     def nearest(self, x: Tensor) -> Tensor:
         """(M, d) -> (M,) int64, argmin ‖x - e‖²; ties go to the lowest index."""
         # ‖x - e‖² = ‖x‖² - 2 (x·e - ‖e‖²/2): one matrix product, and ‖x‖² does not matter
-        bias = -0.5 * self.vectors.square().sum(dim=-1)
-        chunks = [torch.addmm(bias, rows, self.vectors.t()).argmax(dim=-1) for rows in x.split(_SEARCH_ROWS)]
-        return torch.cat(chunks) if chunks else x.new_zeros(0, dtype=torch.int64)
+        codes = self.codes
+        bias = -0.5 * codes.square().sum(dim=-1)
+        return torch.cat([torch.addmm(bias, rows, codes.t()).argmax(dim=-1) for rows in x.split(_SEARCH_ROWS)])
 
     def lookup(self, indices: Tensor) -> Tensor:
-        return F.embedding(indices, self.vectors)
+        return F.embedding(indices, self.codes)
 
     @torch.no_grad()
     def learn(self, x: Tensor, indices: Tensor, *, generator: torch.Generator | None) -> Tensor:
-        """Move counts (and with EMA the codes) toward a batch x (M, d); returns the rows that were revived."""
+        """Move counts (and with EMA the codes) toward a batch x (M, d); returns the rows that were revived.
+
+        A batch that holds NaN or infinity changes nothing: an average would never forget it.
+        """
+        if not x.isfinite().all():
+            return indices[:0]
         counts = torch.bincount(indices, minlength=self.size).to(x.dtype)
         self.ema_counts.lerp_(counts, 1.0 - self.ema_decay)
         if self.update == "ema":
@@ -95,6 +107,7 @@ class Codebook(nn.Module):
     def _revive(self, x: Tensor, *, generator: torch.Generator | None) -> Tensor:
         uniform = self.ema_counts.sum() / self.size
         dead = (self.ema_counts < self.revive_below * uniform).nonzero().squeeze(-1)
+        x = self._seeds(x)
         if len(dead) == 0 or len(x) == 0:
             return dead[:0]
         chosen = x[torch.randint(len(x), (len(dead),), generator=generator).to(x.device)]
@@ -103,10 +116,16 @@ class Codebook(nn.Module):
         self.ema_sums[dead] = chosen * uniform
         return dead
 
+    def _seeds(self, x: Tensor) -> Tensor:
+        """The rows that may become codes: zeros have no direction, so no unit code can stand for them."""
+        return x[x.any(dim=-1)] if self.normalize else x
+
     @torch.no_grad()
     def fit(self, x: Tensor, *, generator: torch.Generator, iterations: int = 20) -> None:
         """k-means on x (M, d): Lloyd's algorithm from random rows; empty clusters are reseeded."""
-        x = self.normalized(x)
+        x = self._seeds(self.normalized(x))
+        if len(x) == 0:
+            raise ValueError("all vectors to start from are zero; normalised codes need directions")
         centres = x[torch.randint(len(x), (self.size,), generator=generator).to(x.device)].clone()
         for _ in range(iterations):
             self.vectors.data.copy_(centres)
@@ -136,6 +155,10 @@ class VQConfig:
     update: Literal["ema", "gradient"] = "ema"
     ema_decay: float = 0.99  # the paper's γ
     revive_below: float = 0.1  # fraction of uniform use; 0 keeps to the paper, which never revives
+
+    def __post_init__(self) -> None:
+        if min(self.dim, self.codebook_size) < 1:
+            raise ValueError(f"dim {self.dim} and codebook_size {self.codebook_size} must be positive")
 
     def build(self) -> "VectorQuantizer":
         return VectorQuantizer(self)
@@ -201,9 +224,10 @@ class VectorQuantizer(nn.Module):
         return self.table.lookup(codes[:, 0]).transpose(1, 2)
 
     def codebook(self, index: int) -> Tensor:
-        check_num_codebooks(index + 1, 1)
-        return self.table.vectors.detach()
+        check_level(index, 1)
+        return self.table.codes.detach()
 
     def fit(self, latents: Tensor, *, generator: torch.Generator) -> None:
         """Start from k-means on latents (M, D)."""
+        check_rows(latents, self.dim)
         self.table.fit(latents, generator=generator)

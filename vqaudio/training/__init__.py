@@ -1,2 +1,3 @@
-from vqaudio.training.loop import train as train, train_step as train_step
+from vqaudio.training.loop import train as train
 from vqaudio.training.recipe import Recipe as Recipe, load_recipe as load_recipe
+from vqaudio.training.step import Objective as Objective, train_step as train_step

@@ -1,10 +1,13 @@
 """What a run says while it goes: JSON lines, one progress line on a terminal, and audio samples."""
 
 import json
+import math
 import os
 import sys
 import time
 import wave
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +41,37 @@ class RunLog:
         aside = self.path.with_suffix(".partial")
         aside.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
         os.replace(aside, self.path)
+
+
+class Meter:
+    """Means over a stretch of steps: the parts of the loss, and the seconds spent waiting for data and working."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, float] = {}
+        self.counted = self.steps = 0
+        self.waited = self.worked = 0.0
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        self.waited += time.monotonic() - started
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        self.worked += time.monotonic() - started
+        self.steps += 1
+
+    def add(self, parts: Mapping[str, Tensor]) -> None:
+        self.counted += 1
+        for name, value in parts.items():
+            self.sums[name] = self.sums.get(name, 0.0) + float(value)
+
+    def mean(self, name: str) -> float:
+        """Over the steps that had the part; not a number if none had."""
+        return self.sums[name] / self.counted if self.counted else math.nan
 
 
 class ProgressLine:

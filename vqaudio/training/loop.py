@@ -1,119 +1,29 @@
 """The training procedure, on one page: crops -> codec -> losses -> step, with validation, checkpoints and resume."""
 
-import math
 import platform
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vqaudio.checkpoint import save_codec
 from vqaudio.config import to_dict
 from vqaudio.data.crops import Batch, CropSampler, prefetch, validation_clips
 from vqaudio.data.packed import PackedAudio
-from vqaudio.losses import MultiResolutionSTFT, MultiScaleMel, mu_law_cross_entropy, waveform_l1, waveform_mse
 from vqaudio.losses.reconstruction import si_sdr
-from vqaudio.models import Codec, CodecOutput
 from vqaudio.quantize import CodeUsage
 from vqaudio.training.card import write_card
-from vqaudio.training.log import ProgressLine, RunLog, write_sample
-from vqaudio.training.recipe import LossConfig, Recipe
+from vqaudio.training.log import Meter, ProgressLine, RunLog, write_sample
+from vqaudio.training.recipe import Recipe
 from vqaudio.training.state import RunState, checkpoints, load_checkpoint, save_checkpoint
+from vqaudio.training.step import Objective, StepResult, dropped_codebooks, learning_rate, train_step
 
-# Steps measured before a budget in minutes becomes a number of steps.
-MEASURED_STEPS = 30
+# A budget in minutes becomes a number of steps after this many; the first of them warm caches up and do not count.
+MEASURED_STEPS, UNMEASURED_STEPS = 30, 10
 # Batches skipped in a row before the run gives up: past this the model itself has gone, not a file.
 MOST_SKIPPED_IN_A_ROW = 50
-
-
-class Objective(nn.Module):
-    """The weighted sum of a recipe's losses. Returns it with every unweighted part by name."""
-
-    def __init__(self, config: LossConfig, sample_rate: int) -> None:
-        super().__init__()
-        self.config = config
-        self.mel = MultiScaleMel(sample_rate, windows=config.mel_windows, num_mels=config.num_mels)
-        self.stft = MultiResolutionSTFT(windows=config.stft_windows)
-
-    def forward(self, output: CodecOutput, audio: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        weights, parts = self.config, {}
-        if weights.mel:
-            parts["mel"] = self.mel(output.audio, audio)
-        if weights.magnitude or weights.log_magnitude or weights.complex:
-            parts.update(self.stft(output.audio, audio))
-        if weights.waveform_l1:
-            parts["waveform_l1"] = waveform_l1(output.audio, audio)
-        if weights.waveform_mse:
-            parts["waveform_mse"] = waveform_mse(output.audio, audio)
-        if weights.mu_law:
-            assert output.logits is not None
-            parts["mu_law"] = mu_law_cross_entropy(output.logits, audio)
-        parts.update({name: loss.mean() for name, loss in output.losses.items()})  # mean over codebooks
-        total = sum((getattr(weights, name) * value for name, value in parts.items()), audio.new_zeros(()))
-        return total, parts
-
-
-@dataclass(frozen=True)
-class StepResult:
-    ok: bool  # False: something was not finite, and nothing was changed
-    parts: dict[str, Tensor]
-    stats: dict[str, Tensor]
-
-
-def train_step(
-    codec: Codec,
-    objective: Objective,
-    optimizer: torch.optim.Optimizer,
-    audio: Tensor,
-    *,
-    num_codebooks: Tensor | None,
-    generator: torch.Generator,
-    quantize: bool,
-    clip_norm: float,
-) -> StepResult:
-    """One update on audio (B, 1, T). A batch, loss or gradient that is not finite leaves every parameter as it was."""
-    if not audio.isfinite().all():
-        return StepResult(False, {}, {})
-    optimizer.zero_grad(set_to_none=True)
-    output = codec(audio, num_codebooks=num_codebooks, generator=generator, quantize=quantize)
-    total, parts = objective(output, audio)
-    parts = {"loss": total, **parts}
-    if not total.isfinite():
-        return StepResult(False, parts, output.stats)
-    total.backward()
-    parts["gradient_norm"] = nn.utils.clip_grad_norm_(codec.parameters(), clip_norm)
-    if not parts["gradient_norm"].isfinite():
-        return StepResult(False, parts, output.stats)
-    optimizer.step()
-    for parameter, rows in output.revived:  # a reborn code must not inherit the momentum of the dead one
-        for name, moment in optimizer.state[parameter].items():
-            if name != "step":
-                moment[rows] = 0.0
-    return StepResult(True, {name: value.detach() for name, value in parts.items()}, output.stats)
-
-
-def learning_rate(recipe: Recipe, step: int, total_steps: int) -> float:
-    """Linear warm-up times a cosine that reaches `final_fraction` at the end of the budget."""
-    config = recipe.optimizer
-    warmup = min(1.0, (step + 1) / max(config.warmup_steps, 1))
-    cosine = 0.5 * (1.0 + math.cos(math.pi * min(step / total_steps, 1.0)))
-    return config.learning_rate * warmup * (config.final_fraction + (1.0 - config.final_fraction) * cosine)
-
-
-def dropped_codebooks(recipe: Recipe, first_item: int, batch_size: int, num_codebooks: int) -> Tensor:
-    """How many codebooks each item of a batch uses, (B,): drawn per global item index, so ranks and resume agree."""
-    counts = []
-    for index in range(first_item, first_item + batch_size):
-        # same key as the item's crop, another part of its counter
-        bits = np.random.Philox(key=np.array([recipe.seed, index], dtype=np.uint64), counter=[0, 0, 0, 1])
-        draw = np.random.Generator(bits)
-        kept = int(draw.integers(1, num_codebooks + 1))
-        counts.append(kept if draw.random() < recipe.quantizer.dropout else num_codebooks)
-    return torch.tensor(counts)
 
 
 def train(
@@ -195,6 +105,7 @@ class Run:
 
     def go(self, *, steps: int | None, minutes: float | None, resume: bool) -> Path:
         settings = to_dict(self.recipe)
+        # a budget in minutes has no number of steps yet: 0
         state = RunState(step=0, total_steps=steps or (0 if minutes else self.recipe.steps), seconds=0.0, skipped=0)
         found = load_checkpoint(self.out, self.codec, self.optimizer, recipe=settings) if resume else None
         if found:
@@ -206,61 +117,57 @@ class Run:
         else:
             self.log.truncate_after(-1)
             self.log.write("start", 0, recipe=settings, parameters=sum(p.numel() for p in self.codec.parameters()))
-        self._loop(state, minutes=minutes, settings=settings)
-        scores = self._validate(state.step)
-        return self._export(state, settings, scores)
+        if state.total_steps == 0:
+            assert minutes is not None
+            self._measure_budget(state, minutes)
+        self._advance(state, state.total_steps, settings)
+        self._checkpoint(state, settings)
+        return self._export(state, settings, self._validate(state.step))
 
-    def _loop(self, state: RunState, *, minutes: float | None, settings: dict[str, Any]) -> None:
-        recipe, report = self.recipe, self.recipe.report
-        # a budget in minutes has no number of steps yet; prefetching ends where the loop does
-        unknown = state.total_steps == 0
-        last = MEASURED_STEPS if unknown else state.total_steps
-        progress = ProgressLine(last)
-        sums: dict[str, float] = {}
-        skipped_in_a_row, window_start, waited = 0, time.monotonic(), 0.0
-        while state.step < last:
-            batches = prefetch(self.sampler, state.step, last)
-            started = time.monotonic()
-            for batch in batches:
-                waited += time.monotonic() - started
-                if state.step == recipe.quantizer.quantize_after:
-                    self._fit_quantizer()
+    def _measure_budget(self, state: RunState, minutes: float) -> None:
+        """Train the first steps and turn the minutes into steps by their pace. 6 % is for validation and the like."""
+        self._advance(state, UNMEASURED_STEPS, None)
+        started = time.monotonic()
+        self._advance(state, MEASURED_STEPS, None)
+        per_step = (time.monotonic() - started) / (MEASURED_STEPS - UNMEASURED_STEPS)
+        state.total_steps = max(MEASURED_STEPS + 1, int(minutes * 60.0 * 0.94 / per_step))
+        self.log.write("budget", state.step, total_steps=state.total_steps, step_seconds=round(per_step, 4))
+
+    def _advance(self, state: RunState, until: int, settings: dict[str, Any] | None) -> None:
+        """Train to step `until`; checkpoints are written only once the budget is known, that is with `settings`."""
+        report, meter, progress = self.recipe.report, Meter(), ProgressLine(until)
+        skipped_in_a_row = 0
+        batches = prefetch(self.sampler, state.step, until)
+        while state.step < until:
+            with meter.waiting():
+                batch = next(batches)
+            if state.step == self.recipe.quantizer.quantize_after:
+                self._fit_quantizer()
+            with meter.working():
                 result = self._step(batch, state)
-                if result.ok:
-                    skipped_in_a_row = 0
-                else:
-                    state.skipped += 1
-                    skipped_in_a_row += 1
-                    self.log.write("skipped", state.step, names=list(batch.names), reason="not finite")
-                    if skipped_in_a_row > MOST_SKIPPED_IN_A_ROW:
-                        raise RuntimeError(f"{skipped_in_a_row} batches in a row were not finite; see {self.log.path}")
-                state.step += 1
-                for name, value in result.parts.items():
-                    sums[name] = sums.get(name, 0.0) + float(value)
-                if state.step % report.log_every == 0:
-                    spent = time.monotonic() - window_start
-                    state.seconds += spent
-                    self._log_training(state, sums, result.stats, spent, waited)
-                    progress.update(state.step, f"loss {sums.get('loss', math.nan) / report.log_every:.3f}")
-                    sums, waited, window_start = {}, 0.0, time.monotonic()
-                if state.step % report.validate_every == 0:
-                    self._validate(state.step)
-                if state.step % report.checkpoint_every == 0 and not unknown:
-                    keep = report.keep_checkpoints
-                    save_checkpoint(self.out, state, self.codec, self.optimizer, recipe=settings, keep=keep)
-                if state.step == MEASURED_STEPS - 20:
-                    measured_from = time.monotonic()  # the first steps warm caches up
-                started = time.monotonic()
-            if unknown:
-                assert minutes is not None
-                per_step = (time.monotonic() - measured_from) / 20
-                # 6 % for validation, samples and checkpoints
-                state.total_steps = max(MEASURED_STEPS + 1, int(minutes * 60.0 * 0.94 / per_step))
-                unknown, last = False, state.total_steps
-                progress.total = last
-                self.log.write("budget", state.step, total_steps=last, step_seconds=round(per_step, 4))
+            if result.ok:
+                skipped_in_a_row = 0
+                meter.add(result.parts)
+            else:
+                state.skipped += 1
+                skipped_in_a_row += 1
+                self.log.write("skipped", state.step, names=list(batch.names), reason="not finite")
+                if skipped_in_a_row > MOST_SKIPPED_IN_A_ROW:
+                    raise RuntimeError(f"{skipped_in_a_row} batches in a row were not finite; see {self.log.path}")
+            state.step += 1
+            if state.step % report.log_every == 0 or state.step == until:
+                self._log_training(state, meter, result.stats)
+                progress.update(state.step, f"loss {meter.mean('loss'):.3f}")
+                meter = Meter()
+            if state.step % report.validate_every == 0 and state.step < until:
+                self._validate(state.step)
+            if settings is not None and state.step % report.checkpoint_every == 0 and state.step < until:
+                self._checkpoint(state, settings)
         progress.close()
-        save_checkpoint(self.out, state, self.codec, self.optimizer, recipe=settings, keep=report.keep_checkpoints)
+
+    def _checkpoint(self, state: RunState, settings: dict[str, Any]) -> None:
+        keep = self.recipe.report.keep_checkpoints
+        save_checkpoint(self.out, state, self.codec, self.optimizer, recipe=settings, keep=keep)
 
     def _step(self, batch: Batch, state: RunState) -> StepResult:
         recipe, step = self.recipe, state.step
@@ -279,6 +186,7 @@ class Run:
             num_codebooks=dropped_codebooks(recipe, step * recipe.data.batch_size, B, K),
             generator=torch.Generator().manual_seed(recipe.seed * 1_000_003 + step),
             quantize=step >= recipe.quantizer.quantize_after,
+            magnitudes=step >= recipe.losses.magnitudes_after,
             clip_norm=recipe.optimizer.clip_norm,
         )
 
@@ -290,18 +198,16 @@ class Run:
         latents = [self.codec.encode_latents(audio).transpose(1, 2).flatten(0, 1) for audio in batches]
         self.codec.quantizer.fit(torch.cat(latents), generator=torch.Generator().manual_seed(self.recipe.seed))
 
-    def _log_training(
-        self, state: RunState, sums: dict[str, float], stats: dict[str, Tensor], spent: float, waited: float
-    ) -> None:
-        every = self.recipe.report.log_every
+    def _log_training(self, state: RunState, meter: Meter, stats: dict[str, Tensor]) -> None:
+        state.seconds += meter.waited + meter.worked
         self.log.write(
             "train",
             state.step,
             learning_rate=self.optimizer.param_groups[0]["lr"],
             seconds=round(state.seconds, 1),
-            step_seconds=round(spent / every, 4),
-            data_wait_seconds=round(waited / every, 5),
-            **{name: round(value / every, 5) for name, value in sums.items()},
+            step_seconds=round(meter.worked / meter.steps, 4),
+            data_wait_seconds=round(meter.waited / meter.steps, 5),
+            **{name: round(meter.mean(name), 5) for name in meter.sums},
             **{name: [round(float(v), 4) for v in value] for name, value in stats.items()},
         )
 

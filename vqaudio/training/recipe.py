@@ -42,7 +42,14 @@ class QuantizerSchedule:
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """Weights; a term of weight 0 is not computed."""
+    """Weights; a term of weight 0 is not computed.
+
+    `magnitudes_after` holds the terms that are deaf to phase (mel, magnitude, log_magnitude) back for a while. Their
+    gradients are many times larger; from the first step they pull the model to noise of the right envelope, which it
+    does not leave again. After some hundred steps of waveform and complex spectra it is a waveform coder, and stays one.
+    """
+
+    magnitudes_after: int = 0  # steps
 
     mel: float = 1.0  # multi-scale log10 mel, L1
     mel_windows: tuple[int, ...] = (64, 256, 1024)

@@ -1,0 +1,160 @@
+"""What can be typed, and the exit status: 0 all done, 1 something failed, 2 a wrong command line, 130 interrupted."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from vqaudio import __version__
+from vqaudio.cli.coding import UsageError, decode, encode, reconstruct
+from vqaudio.cli.info import info
+from vqaudio.cli.reporting import in_one_sentence, note
+from vqaudio.cli.training import prepare, train
+
+FILES_HELP = "files, folders (searched with all below them) or quoted patterns such as 'corpus/**/*.flac'"
+FORMATS = ("wav", "flac", "ogg", "opus", "mp3")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line (default: the process's own) and return its exit status; a wrong one raises SystemExit(2)."""
+    parser = _parser()
+    words, overrides = _split_overrides(sys.argv[1:] if arguments is None else arguments)
+    options = parser.parse_args(words)
+    if overrides and options.run is not train:
+        parser.error(f"unrecognized arguments: --{next(iter(overrides))}")
+    options.overrides = overrides
+    try:
+        status: int = options.run(options)
+        return status
+    except UsageError as error:
+        parser.error(str(error))
+    except KeyboardInterrupt:
+        note("vqaudio: interrupted")
+        return 130
+    except BrokenPipeError:  # whoever read our output, such as `head`, has had enough of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
+        return 1
+    except (ValueError, OSError) as error:
+        note(f"vqaudio: {in_one_sentence(error)}")
+        return 1
+
+
+def _split_overrides(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Take `--dotted.key value` and `--dotted.key=value` out: argparse would take the value for a positional."""
+    words, overrides = [], {}
+    rest = iter(arguments)
+    for word in rest:
+        key, equals, value = word.removeprefix("--").partition("=")
+        if word.startswith("--") and "." in key:
+            overrides[key] = value if equals else next(rest, "")
+        else:
+            words.append(word)
+    return words, overrides
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="vqaudio", description="Audio to discrete codes and back.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"vqaudio {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_coding(commands)
+    _add_info(commands)
+    _add_training(commands)
+    return parser
+
+
+def _add_coding(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    described = {
+        "encode": (encode, "audio files -> code files (.vqt)"),
+        "decode": (decode, "code files -> audio files"),
+        "reconstruct": (reconstruct, "audio files -> code files and what they decode to, with figures for each"),
+    }
+    for name, (run, text) in described.items():
+        command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        command.set_defaults(run=run)
+        command.add_argument("files", nargs="+", metavar="FILES", help=FILES_HELP)
+        command.add_argument("--out", type=_folder, required=True, metavar="DIR", help="folder for the results")
+        command.add_argument(
+            "--model", default="speech-16k", metavar="NAME_OR_FOLDER", help="default: %(default)s, which ships along"
+        )
+        amount = command.add_mutually_exclusive_group()
+        amount.add_argument("--codebooks", type=int, metavar="K", help="use the first K codebooks; default: all")
+        amount.add_argument(
+            "--kbps", type=float, metavar="R", help="as many codebooks as fit R kbit/s for each channel"
+        )
+        command.add_argument("--device", default="cpu", help="such as cuda or cuda:1; default: %(default)s")
+        if name != "decode":
+            command.add_argument(
+                "--channels", choices=("mix", "keep"), default="mix", help="mix them into one (default), or keep each"
+            )
+        if name != "encode":
+            command.add_argument(
+                "--sample-rate",
+                type=_rate,
+                metavar="source|model|HZ",
+                help="of the decoded audio; default: model",
+            )
+            command.add_argument("--format", choices=FORMATS, default="wav", help="default: %(default)s")
+
+
+def _add_info(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "what an audio file, a code file or a model is"
+    command = commands.add_parser("info", help=text, description=text, allow_abbrev=False)
+    command.set_defaults(run=info)
+    command.add_argument("things", nargs="+", metavar="THING", help="a file, a model folder or the name of a model")
+
+
+def _add_training(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "recordings -> training packs, split by speaker"
+    command = commands.add_parser("prepare", help=text, description=text, allow_abbrev=False)
+    command.set_defaults(run=prepare)
+    command.add_argument("source", type=Path, metavar="FOLDER_OR_MANIFEST", help="audio, or a .jsonl or .tsv of it")
+    command.add_argument("--out", type=_folder, required=True, metavar="DIR", help="folder for the packs")
+    command.add_argument("--sample-rate", type=int, default=16_000, metavar="HZ", help="default: %(default)s")
+    command.add_argument(
+        "--kind", action="append", default=[], help="take only this kind, such as speech; may be repeated"
+    )
+    command.add_argument(
+        "--exclude-licence", action="append", default=[], metavar="TEXT", help="leave out licences that contain this"
+    )
+    command.add_argument("--min-seconds", type=float, default=0.5, metavar="S", help="default: %(default)s")
+
+    text = "a recipe and training packs -> a model"
+    command = commands.add_parser(
+        "train",
+        help=text,
+        description=text,
+        epilog="Settings of the recipe are changed by their dotted names: --codec.quantizer.num-codebooks 4",
+        allow_abbrev=False,
+    )
+    command.set_defaults(run=train)
+    command.add_argument("recipe", type=Path, metavar="RECIPE", help="a recipe.toml, or the folder that holds it")
+    command.add_argument("--packs", type=Path, required=True, metavar="DIR", help="the output of vqaudio prepare")
+    command.add_argument("--out", type=_folder, required=True, metavar="DIR", help="folder for the run")
+    budget = command.add_mutually_exclusive_group()
+    budget.add_argument("--steps", type=int, metavar="N", help="default: the recipe's")
+    budget.add_argument("--minutes", type=float, metavar="M", help="of training, instead of a number of steps")
+    command.add_argument(
+        "--resume", choices=("auto", "never"), default="never", help="auto: go on where the run in --out stopped"
+    )
+    command.add_argument("--device", default="cpu", help="such as cuda; default: %(default)s")
+
+
+def _folder(text: str) -> Path:
+    path = Path(text)
+    if path.exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a file, and a folder is wanted")
+    return path
+
+
+def _rate(text: str) -> int | Literal["source"] | None:
+    if text == "source":
+        return "source"
+    if text == "model":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is neither source, model nor a positive number of Hz")
+    return int(text)

@@ -1,0 +1,54 @@
+"""vqaudio prepare and vqaudio train."""
+
+from argparse import Namespace
+
+from tqdm import tqdm
+
+from vqaudio.cli.reporting import progress_bar, say
+from vqaudio.data.prepare import DROPPED_NAME, prepare as prepare_packs
+
+
+def prepare(options: Namespace) -> int:
+    """A folder or manifest -> packs; what was dropped is counted, and listed in the output folder."""
+    with progress_bar(1, "files") as bar:
+        report = prepare_packs(
+            options.source,
+            options.out,
+            sample_rate=options.sample_rate,
+            kinds=options.kind,
+            exclude_licences=options.exclude_licence,
+            min_seconds=options.min_seconds,
+            progress=lambda done, total, text: _show(bar, done, total, text),
+        )
+    for split, count in sorted(report.clips.items()):
+        say(f"{split}: {count} recordings, {report.seconds[split] / 60:.1f} minutes")
+    if report.dropped:
+        causes = ", ".join(f"{count} {cause}" for cause, count in report.causes.items())
+        say(f"dropped: {len(report.dropped)} ({causes}); see {options.out / DROPPED_NAME}")
+    say(f"{'packed into' if report.written else 'nothing to do, these packs are in'} {options.out}")
+    return 0
+
+
+def _show(bar: tqdm, done: int, total: int, text: str) -> None:
+    bar.total = total
+    bar.set_description_str(text, refresh=False)
+    bar.update(done - bar.n)
+
+
+def train(options: Namespace) -> int:
+    """A recipe and packs -> a trained model."""
+    # Here, because coding files must not load the losses.
+    from vqaudio.training import load_recipe, train as train_recipe
+
+    recipe = load_recipe(options.recipe, options.overrides)
+    model = train_recipe(
+        recipe,
+        options.packs,
+        options.out,
+        steps=options.steps,
+        minutes=options.minutes,
+        resume=options.resume,
+        device=options.device,
+    )
+    say(f"the model is in {model}")
+    return 0
