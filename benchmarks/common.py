@@ -39,14 +39,18 @@ def random_codec(config: CodecConfig, *, seed: int = 0) -> Codec:
 
 
 def machine() -> str:
-    """The processor and how many of its cores this process may use."""
+    """The processor, its cores, and how many of them this process may use if not all."""
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         names = [line.partition(":")[2] for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
         name = names[0].strip() if names else name
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{name}, {cores} core{'' if cores == 1 else 's'}"
+    total = os.cpu_count()
+    return f"{name}, {total} cores" + (f", {usable_cores()} usable" if usable_cores() != total else "")
+
+
+def usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def versions(*packages: str) -> dict[str, str]:

@@ -12,7 +12,6 @@ error at the ends of clips cut in mid-speech against the error inside them. Need
 
 import argparse
 import multiprocessing
-import os
 import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -21,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import machine, markdown_table, versions, write_results
+from common import machine, markdown_table, usable_cores, versions, write_results
 from scoring import METRICS, RATE, Scored, loaded, numbers_of_codebooks, score_file, silence_peak_dbfs
 from tqdm import tqdm
 
@@ -193,7 +192,7 @@ def main() -> int:
     parser.add_argument("--split", help="of the manifest, e.g. test")
     parser.add_argument("--kind", help="of the manifest; speech takes speech-read too")
     parser.add_argument("--limit", type=int, help="no more than so many files, evenly picked")
-    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--workers", type=int, default=usable_cores())
     parser.add_argument("--out", type=Path, required=True, help="a JSON file")
     arguments = parser.parse_args()
 

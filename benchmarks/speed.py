@@ -17,7 +17,6 @@ Needs the `[bench]` extra.
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -30,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import machine, markdown_table, random_codec, real_speech, versions, write_results
+from common import machine, markdown_table, random_codec, real_speech, usable_cores, versions, write_results
 from torch import Tensor
 
 from vqaudio import AudioTokenizer, Codes, save_codec, write_audio
@@ -207,7 +206,7 @@ def best_wall(command: list[str], rounds: int) -> float:
 
 def measure(model: str, *, lengths: list[float], rounds: int) -> dict[str, Any]:
     arrangements = {"one thread": 1}
-    if len(os.sched_getaffinity(0)) > 1:
+    if usable_cores() > 1:
         arrangements |= {"two threads": 2, "two at once": 2}
     systems = [build(name, model) for name in (OURS, PEER)]
     found: dict[str, Any] = {"rates": [], "memory": []}

@@ -142,6 +142,19 @@ def two_threads() -> Iterator[None]:
     torch.set_num_threads(num_threads)
 
 
+def test_blocks_run_on_one_thread(two_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    codec, seen = tiny_codec("fsq"), []
+    original = codec.quantizer.decode
+
+    def looking(codes: Tensor) -> Tensor:
+        seen.append(torch.get_num_threads())
+        return original(codes)
+
+    monkeypatch.setattr(codec.quantizer, "decode", looking)
+    decoded(codec, [encoded(codec, [noise(1, 3 * BLOCK * HOP)])], 3 * BLOCK * HOP)
+    assert set(seen) == {1}
+
+
 def test_settings_of_the_caller_change_nothing(two_threads: None) -> None:
     codec, audio = tiny_codec("rvq-projected"), noise(1, 40 * BLOCK * HOP)
     codes = encoded(codec, [audio], block=200)
@@ -199,11 +212,11 @@ def test_many_callers_at_once_agree_and_new_threads_keep_their_setting(two_threa
 
 def test_results_can_meet_gradients() -> None:
     codec = tiny_codec("rvq-projected")
-    codes = encoded(codec, [noise(1, 200)])
+    codes = next(encode_blocks(codec, [noise(1, 200)]))
     table = torch.zeros(32, 4, requires_grad=True)
     nn.functional.embedding(codes, table).sum().backward()
     weight = torch.ones(1, requires_grad=True)
-    (decoded(codec, [codes], 200) * weight).sum().backward()
+    (next(decode_blocks(codec, [codes], num_samples=200)) * weight).sum().backward()
     assert table.grad is not None and weight.grad is not None
 
 

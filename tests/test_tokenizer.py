@@ -1,6 +1,7 @@
 """AudioTokenizer: the laws of length, prefix and no trace, and every kind of audio that may come in."""
 
 import copy
+import dataclasses
 import io
 import multiprocessing
 import pickle
@@ -252,6 +253,14 @@ def test_codes_of_another_tokenizer_are_refused_and_those_of_another_decoder_not
     tokenizer_module.save_codec(finetuned, tmp_path / "finetuned", name="finetuned", about={}, card="")
     heard = AudioTokenizer.from_pretrained(tmp_path / "finetuned").decode(codes)
     assert not torch.equal(heard, tokenizer.decode(codes))
+
+
+def test_a_source_that_ends_just_after_the_codes_keeps_its_length() -> None:
+    """As pieces of several recordings, concatenated, may."""
+    tokenizer = tiny_tokenizer("rvq-projected")
+    whole = tokenizer.encode(noise(1, 20))
+    codes = dataclasses.replace(whole, source_sample_rate=4_410, source_num_samples=57)  # 20 samples give 56
+    assert tokenizer.decode(codes, sample_rate="source").shape == (1, 57)
 
 
 def test_codes_that_were_made_up_are_checked() -> None:

@@ -187,6 +187,11 @@ class _Worker:
         self._thread.join()
 
 
+def _use_one_thread() -> None:
+    torch.get_num_threads()  # at its first look a thread takes over the process's number: let that lie behind us
+    torch.set_num_threads(1)
+
+
 _starting = threading.Lock()
 
 
@@ -197,7 +202,7 @@ def _worker() -> Iterator[_Worker]:
     try:
         with _starting:
             num_threads = torch.get_num_threads()
-            worker.submit(torch.set_num_threads, 1)
+            worker.submit(_use_one_thread)
             worker.result()
             # That was for the worker alone, but is now also what new threads begin with. Under the lock, because a
             # second caller would take it for its own setting.
@@ -211,7 +216,7 @@ def _exactly(function: Callable[..., Tensor], device: torch.device, *arguments: 
     """Call `function` in float32 without gradients. A new thread starts outside autocast, so that needs no line."""
     with torch.inference_mode(), _full_float32.held(device.type):
         result = function(*arguments)
-    return result  # now a normal tensor: autograd refuses to work with those of inference mode
+    return result.clone()  # now a normal tensor: autograd refuses to work with those of inference mode
 
 
 class _FullFloat32:

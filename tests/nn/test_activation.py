@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, strategies as st
 
-from vqaudio.nn import ChannelNorm, Snake
+from vqaudio.nn import ChannelNorm, LevelCompressor, LevelExpander, Snake
 
 
 def random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -78,3 +78,27 @@ def test_channel_norm_gradient_is_finite_in_silence() -> None:
     norm, x = ChannelNorm(4), torch.zeros(1, 4, 3, requires_grad=True)
     norm(x).sum().backward()
     assert x.grad is not None and x.grad.isfinite().all()
+
+
+@given(level_db=st.floats(-40, 40))
+def test_level_is_halved_in_decibels_and_comes_back(level_db: float) -> None:
+    x = random(1, 8, 5)
+    x = x / x.square().mean(dim=1, keepdim=True).sqrt() * 10 ** (level_db / 20)
+    compressed = LevelCompressor()(x)
+    level = compressed.square().mean(dim=1).sqrt()
+    torch.testing.assert_close(20 * level.log10(), torch.full((1, 5), level_db / 2), atol=0.1, rtol=0)
+    torch.testing.assert_close(LevelExpander()(compressed), x, atol=0, rtol=0.01)
+    # the direction of each frame is kept
+    torch.testing.assert_close(torch.cosine_similarity(compressed, x, dim=1), torch.ones(1, 5))
+
+
+@pytest.mark.parametrize("layer", [LevelCompressor(), LevelExpander()])
+def test_companding_keeps_silence_with_a_finite_slope_and_frames_apart(layer: torch.nn.Module) -> None:
+    x = torch.zeros(1, 4, 3, requires_grad=True)
+    out = layer(x)
+    out.sum().backward()
+    assert not out.any()
+    assert x.grad is not None and x.grad.abs().max() < 40
+    mixed = random(1, 4, 6)
+    one_by_one = torch.cat([layer(frame) for frame in mixed.split(1, dim=-1)], dim=-1)
+    torch.testing.assert_close(layer(mixed), one_by_one)

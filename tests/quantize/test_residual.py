@@ -250,14 +250,17 @@ def test_revived_rows_name_their_parameter(form: str) -> None:
 
 
 @pytest.mark.parametrize(("form", "update"), [("unprojected", "ema"), ("projected", "ema"), ("normalised", "gradient")])
-def test_training_lowers_the_error_and_every_level_takes_part(
-    form: str, update: Literal["ema", "gradient"]
-) -> None:
+def test_training_lowers_the_error_and_every_level_takes_part(form: str, update: Literal["ema", "gradient"]) -> None:
     """All parts together, from a random start: what a decoder asks for, the losses, averages and revival."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(2)
         config = ResidualVQConfig(
-            dim=D, num_codebooks=K, codebook_size=V, update=update, ema_decay=0.8, **FORMS[form]  # type: ignore[arg-type]
+            dim=D,
+            num_codebooks=K,
+            codebook_size=V,
+            update=update,
+            ema_decay=0.8,
+            **FORMS[form],  # type: ignore[arg-type]
         )
         quantizer = config.build()
     fresh = latents(1, 300, seed=1)
@@ -273,6 +276,5 @@ def test_training_lowers_the_error_and_every_level_takes_part(
             (F.mse_loss(out.latents, z) + sum(parts) + 0.02 * out.losses["commitment"].sum()).backward()
             optimizer.step()
     energy = quantizer.eval()(fresh).stats["residual_energy"]
-    print(form, update, energy)
-    assert energy[0] < 0.8
+    assert energy[0] < 0.6
     assert (energy.diff() < 0).all(), energy

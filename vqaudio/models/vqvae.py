@@ -19,7 +19,7 @@ class PlainEncoderConfig:
     kind: Literal["plain"] = "plain"
     strides: tuple[int, ...] = (2, 2, 2, 2, 2, 2)  # the paper: six strided convolutions, 64 samples per code
     channels: int = 128
-    look_ahead_frames: int = 1
+    look_ahead_frames: int = 0
 
     def __post_init__(self) -> None:
         _check_sizes(self.strides, self.channels, self.look_ahead_frames)
@@ -33,7 +33,7 @@ class PlainDecoderConfig:
     kind: Literal["plain"] = "plain"
     strides: tuple[int, ...] = (2, 2, 2, 2, 2, 2)
     channels: int = 128
-    look_ahead_frames: int = 1
+    look_ahead_frames: int = 0
 
     def __post_init__(self) -> None:
         _check_sizes(self.strides, self.channels, self.look_ahead_frames)

@@ -1,0 +1,352 @@
+"""Whether the tests can fail: each mutation below breaks a copy of the package, and its tests must notice.
+
+    python tests/mutations.py             all of them, a minute or two for each core
+    python tests/mutations.py residual    those whose name or file holds the word
+
+A mutation is a piece of a file's text and what takes its place: the kinds of mistake that have cost others months, and
+those that could creep in here. The tests named must pass on the unbroken copy, and fail, not merely stop with an
+error of collection, on the broken one. The exit status is 1 if a mutation survives, or if its text is not to be found
+exactly once because the code has moved on: then the mutation has to move along.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+COPIED = ("vqaudio", "tests", "samples", "recipes", "pyproject.toml")
+TIMEOUT_SECONDS = 300
+ALL_PASSED, SOME_FAILED = 0, 1  # pytest's exit codes; 2 and above are errors of another kind
+
+BASE, VQ, RESIDUAL = "tests/quantize/test_base.py", "tests/quantize/test_vq.py", "tests/quantize/test_residual.py"
+CONV, CODEC, CHECKPOINT = "tests/nn/test_conv.py", "tests/models/test_codec.py", "tests/test_checkpoint.py"
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """`old` becomes `new` in `file`; at least one of `tests` must turn red."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+MUTATIONS = (
+    Mutation(
+        "straight-through dropped",
+        "vqaudio/quantize/base.py",
+        "return latents + (quantized - latents).detach()",
+        "return quantized",
+        (f"{BASE}::test_straight_through_is_the_value_of_one_and_the_gradient_of_the_other",),
+    ),
+    Mutation(
+        "residual not detached, so that levels cancel each other's gradients",
+        "vqaudio/quantize/residual.py",
+        "residual = residual - out.contribution.detach()",
+        "residual = residual - out.contribution",
+        (f"{RESIDUAL}::test_gradient_of_projected_levels_is_that_of_the_reference",),
+    ),
+    Mutation(
+        "no commitment to the encoder beyond the first level",
+        "vqaudio/quantize/residual.py",
+        "out = level(residual)\n",
+        "out = level(residual if index == 0 else residual.detach())\n",
+        (f"{RESIDUAL}::test_commitment_of_every_level_reaches_the_encoder",),
+    ),
+    Mutation(
+        "straight-through around unprojected levels dropped",
+        "vqaudio/quantize/residual.py",
+        "quantized = total if projected else straight_through(total, z)",
+        "quantized = total",
+        (f"{RESIDUAL}::test_gradient_of_unprojected_levels_is_the_decoders",),
+    ),
+    Mutation(
+        "prefix ignores num_codebooks",
+        "vqaudio/quantize/residual.py",
+        "for level in self._chain[:K]:",
+        "for level in self._chain:",
+        (f"{BASE}::test_fewer_codebooks_are_the_first_rows",),
+    ),
+    Mutation(
+        "averages move in evaluation mode",
+        "vqaudio/quantize/residual.py",
+        "learning = self.training and bool(",
+        "learning = bool(",
+        (f"{BASE}::test_frozen_quantiser_does_not_move",),
+    ),
+    Mutation(
+        "averages move in encode",
+        "vqaudio/quantize/residual.py",
+        "            indices = level.select(residual)\n            residual",
+        "            indices = level.select(residual)\n"
+        "            level.learn(residual, indices, generator=None)\n            residual",
+        (f"{BASE}::test_encode_and_decode_leave_no_trace_and_ignore_the_mode",),
+    ),
+    Mutation(
+        "codes revived without their count",
+        "vqaudio/quantize/vq.py",
+        "        self.ema_counts[dead] = uniform\n",
+        "",
+        (f"{VQ}::test_revived_code_survives_the_next_update", f"{VQ}::test_sixty_dead_codes_of_64_come_to_use"),
+    ),
+    Mutation(
+        "codes revived without their sum",
+        "vqaudio/quantize/vq.py",
+        "        self.ema_sums[dead] = chosen * uniform\n",
+        "",
+        (f"{VQ}::test_revived_code_survives_the_next_update", f"{VQ}::test_sixty_dead_codes_of_64_come_to_use"),
+    ),
+    Mutation(
+        "farthest code instead of nearest",
+        "vqaudio/quantize/vq.py",
+        ".argmax(dim=-1) for rows",
+        ".argmin(dim=-1) for rows",
+        (f"{VQ}::test_nearest_is_the_least_distance_and_ties_go_to_the_lowest_index",),
+    ),
+    Mutation(
+        "squared length of the codes counted in full",
+        "vqaudio/quantize/vq.py",
+        "bias = -0.5 * codes.square()",
+        "bias = -1.0 * codes.square()",
+        (f"{VQ}::test_nearest_is_the_least_distance_and_ties_go_to_the_lowest_index",),
+    ),
+    Mutation(
+        "ties to the highest index",
+        "vqaudio/quantize/vq.py",
+        "torch.addmm(bias, rows, codes.t()).argmax(dim=-1)",
+        "(len(codes) - 1 - torch.addmm(bias, rows, codes.t()).flip(-1).argmax(dim=-1))",
+        (f"{VQ}::test_nearest_is_the_least_distance_and_ties_go_to_the_lowest_index",),
+    ),
+    Mutation(
+        "normalised codes drift off unit length",
+        "vqaudio/quantize/vq.py",
+        "return self.normalized(self.vectors)",
+        "return self.vectors",
+        (f"{VQ}::test_normalised_codes_keep_unit_length",),
+    ),
+    Mutation(
+        "codebooks learn from NaN",
+        "vqaudio/quantize/vq.py",
+        "        if not x.isfinite().all():\n            return indices[:0]\n",
+        "",
+        (f"{VQ}::test_a_batch_that_is_not_finite_teaches_nothing",),
+    ),
+    Mutation(
+        "scalar grid without its offset for even counts",
+        "vqaudio/quantize/fsq.py",
+        "* 0.5  # even",
+        "* 0.0  # even",
+        ("tests/quantize/test_fsq.py::test_dimensions_have_exactly_their_number_of_values",),
+    ),
+    Mutation(
+        "history off by one",
+        "vqaudio/nn/conv.py",
+        "stream[key] = x[..., x.shape[-1] - history :]",
+        "stream[key] = x[..., x.shape[-1] - history - 1 : -1]",
+        (f"{CONV}::test_stream_in_any_steps_is_the_whole",),
+    ),
+    Mutation(
+        "a convolution that sees one sample of the future",
+        "vqaudio/nn/conv.py",
+        "return x\n    past = None",
+        "return x\n    x = torch.cat([x[..., 1:], x[..., :1]], dim=-1)\n    past = None",
+        (f"{CONV}::test_frame_sees_its_history_and_its_own_samples_only",),
+    ),
+    Mutation(
+        "import up the stairs",
+        "vqaudio/nn/conv.py",
+        "    for name, module in root.named_modules():\n",
+        "    import vqaudio.models\n\n    for name, module in root.named_modules():\n",
+        ("tests/test_imports.py::test_imports_go_down_the_stairs",),
+    ),
+    Mutation(
+        "norm over time, so that frames meet",
+        "vqaudio/nn/activation.py",
+        "mean_square = x.square().mean(dim=1, keepdim=True)",
+        "mean_square = x.square().mean(dim=(1, 2), keepdim=True)",
+        ("tests/nn/test_activation.py::test_channel_norm_frames_do_not_meet",),
+    ),
+    Mutation(
+        "partial frame lost",
+        "vqaudio/models/codec.py",
+        "return -(-num_samples // self.hop_length)",
+        "return num_samples // self.hop_length",
+        (f"{CODEC}::test_frames_cover_the_samples",),
+    ),
+    Mutation(
+        "encoder's look-ahead not dropped",
+        "vqaudio/models/codec.py",
+        "return self.encoder(padded)[..., L:]",
+        "return self.encoder(padded)[..., :N]",
+        (f"{CODEC}::test_last_sample_in_sight_is_seen",),
+    ),
+    Mutation(
+        "decoder's look-ahead not dropped",
+        "vqaudio/models/codec.py",
+        "[..., self.samples_for(L) :]",
+        "[..., : self.samples_for(latents.shape[-1])]",
+        (f"{CODEC}::test_samples_see_the_decoders_look_ahead_and_no_further",),
+    ),
+    Mutation(
+        "receptive field without the layers' strides",
+        "vqaudio/models/seanet.py",
+        "            unit *= layer.stride\n",
+        "",
+        (f"{CODEC}::test_receptive_field_is_tight",),
+    ),
+    Mutation(
+        "look-ahead not dropped by the engine",
+        "vqaudio/engine.py",
+        "num_in, start = 0, -delay",
+        "num_in, start = 0, 0",
+        ("tests/test_engine.py::test_latents_of_blocks_are_those_of_the_whole",),
+    ),
+    Mutation(
+        "resampled length rounded down",
+        "vqaudio/dsp.py",
+        "return -(-num_samples * target_rate // source_rate)",
+        "return num_samples * target_rate // source_rate",
+        ("tests/test_dsp.py::test_the_length_is_exact_for_any_two_rates",),
+    ),
+    Mutation(
+        "NaN read from files",
+        "vqaudio/io.py",
+        "if not np.isfinite(block).all():",
+        "if False:",
+        ("tests/test_bad_input.py::test_bad_files_are_refused_by_name",),
+    ),
+    Mutation(
+        "hash of code files not compared",
+        "vqaudio/codes.py",
+        "if _to_bytes(codes) != data:",
+        "if False:",
+        ("tests/test_codes.py::test_one_byte_altered_anywhere_is_refused",),
+    ),
+    Mutation(
+        "codes of another tokenizer decoded",
+        "vqaudio/tokenizer.py",
+        "if codes.token_fingerprint != self.token_fingerprint:",
+        "if False:",
+        ("tests/test_tokenizer.py::test_codes_of_another_tokenizer_are_refused_and_those_of_another_decoder_not",),
+    ),
+    Mutation(
+        "token fingerprint of a model not compared",
+        "vqaudio/checkpoint.py",
+        'codec.hop_length) != document["token_fingerprint"]:',
+        "codec.hop_length) is None:",
+        (f"{CHECKPOINT}::test_altered_config_is_refused",),
+    ),
+    Mutation(
+        "any folder with a config.json replaced",
+        "vqaudio/checkpoint.py",
+        'return isinstance(document, dict) and document.get("format") == FORMAT',
+        "return True",
+        (f"{CHECKPOINT}::test_a_folder_that_is_no_model_is_not_replaced",),
+    ),
+    Mutation(
+        "unknown settings let through",
+        "vqaudio/config.py",
+        "        if key not in fields:\n",
+        "        if False:\n",
+        ("tests/test_config.py::test_what_is_wrong_is_named_by_its_path",),
+    ),
+    Mutation(
+        "steps taken on losses and gradients that are not finite",
+        "vqaudio/training/step.py",
+        'if not parts["gradient_norm"].isfinite():',
+        "if False:",
+        ("tests/training/test_step.py::test_a_gradient_that_is_not_finite_changes_no_weight",),
+    ),
+    Mutation(
+        "revived codes keep the momentum of the dead",
+        "vqaudio/training/step.py",
+        "moment[rows] = 0.0",
+        "pass",
+        ("tests/training/test_step.py::test_revived_codes_lose_the_momentum_of_the_dead",),
+    ),
+    Mutation(
+        "hash of checkpoints not compared on resume",
+        "vqaudio/training/state.py",
+        '.hexdigest() != document["sha256"][name]:',
+        ".hexdigest() is None:",
+        ("tests/training/test_loop.py::test_a_damaged_checkpoint_falls_back_to_the_one_before",),
+    ),
+)
+
+
+def copy_of_the_source(folder: Path) -> None:
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+        else:
+            shutil.copy(source, folder / name)
+
+
+def run_tests(folder: Path, tests: tuple[str, ...]) -> tuple[int, str]:
+    """pytest's exit code and what it printed; other tests of the copy are not run."""
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--no-header", *tests],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_SECONDS,
+        check=False,
+    )
+    return result.returncode, result.stdout + result.stderr
+
+
+def complaint(mutation: Mutation) -> str | None:
+    """What is wrong with a mutation, or None if the tests noticed it."""
+    with tempfile.TemporaryDirectory(prefix="vqaudio-mutation-") as name:
+        folder = Path(name)
+        copy_of_the_source(folder)
+        path = folder / mutation.file
+        text = path.read_text(encoding="utf-8")
+        if text.count(mutation.old) != 1:
+            return f"its text is in {mutation.file} {text.count(mutation.old)} times, not once: {mutation.old!r}"
+        path.write_text(text.replace(mutation.old, mutation.new), encoding="utf-8")
+        code, output = run_tests(folder, mutation.tests)
+    if code == ALL_PASSED:
+        return f"SURVIVED {', '.join(mutation.tests)}"
+    if code != SOME_FAILED or "error" in output.splitlines()[-1]:
+        return f"pytest ended with {code}, not with failures:\n{output}"
+    return None
+
+
+def main(words: list[str]) -> int:
+    chosen = [each for each in MUTATIONS if all(word in f"{each.name} {each.file}" for word in words)]
+    if not chosen:
+        print(f"no mutation is named {' '.join(words)}")
+        return 1
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="vqaudio-unbroken-") as name:
+        copy_of_the_source(Path(name))
+        code, output = run_tests(Path(name), tuple(dict.fromkeys(test for each in chosen for test in each.tests)))
+    if code != ALL_PASSED:
+        print(f"the tests do not pass on the unbroken source, so their failing would prove nothing:\n{output}")
+        return 1
+    print(f"the tests pass on the unbroken source ({time.monotonic() - started:.0f} s)", flush=True)
+    num_wrong = 0
+    with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
+        for mutation, wrong in zip(chosen, pool.map(complaint, chosen), strict=True):
+            num_wrong += wrong is not None
+            print(f"{'noticed' if wrong is None else 'WRONG  '}  {mutation.file}: {mutation.name}", flush=True)
+            if wrong is not None:
+                print(f"         {wrong}", flush=True)
+    seconds = time.monotonic() - started
+    print(f"{len(chosen) - num_wrong} of {len(chosen)} mutations noticed, {num_wrong} wrong, in {seconds:.0f} s")
+    return int(num_wrong > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
