@@ -55,9 +55,9 @@ def card(about: dict[str, Any], results: dict[str, Any], credits: str, curve: li
     parts = [
         f"# {name}",
         f"An audio tokenizer for speech at {codec['sample_rate']} Hz: {rates[-1]['codebooks']} codebooks, "
-        f"{rates[0]['kbps']:g} to {rates[-1]['kbps']:g} kbps; any prefix of the codebooks decodes. Trained on a CPU, on "
-        "reconstruction losses alone: speech stays intelligible, and sounds rougher than from codecs trained for days "
-        "with discriminators. Not meant for music, or for speakers far from the training data.",
+        f"{rates[0]['kbps']:g} to {rates[-1]['kbps']:g} kbps; any prefix of the codebooks decodes. Trained on a CPU, "
+        "on reconstruction losses alone: speech stays intelligible, and sounds rougher than from codecs trained for "
+        "days with discriminators. Not meant for music, or for speakers far from the training data.",
         "## Licences and credits",
         credits.strip(),
         "## Training",
@@ -67,7 +67,7 @@ def card(about: dict[str, Any], results: dict[str, Any], credits: str, curve: li
         "\n".join(curve),
         "## Scores",
         f"`{settings['split']}` split, {settings['files']} files, {results['seconds'] / 60:.1f} minutes; means with "
-        "95 % bootstrap intervals over files (`benchmarks/quality.py`; PESQ-WB and STOI by pesq and pystoi; mel distance "
+        "95 % bootstrap intervals over files (`benchmarks/quality.py`; PESQ-WB, STOI: pesq, pystoi; mel distance "
         "as in descript-audio-codec, at 16 kHz):",
         "\n".join(score_table(results)),
         "\n".join(codebook_table(results)),
