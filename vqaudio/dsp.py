@@ -88,7 +88,7 @@ class Resampler:
 
     def finish(self) -> Tensor:
         """The rest (C, T') of the output, which takes zeros for the input to come; (1, 0) if nothing was pushed."""
-        rest = torch.zeros(self._channels or 1, 0)
+        rest = torch.zeros(self._channels or 1, 0, dtype=torch.float32)
         if self._bank is not None and self._pending is not None:
             remaining = resampled_length(self._num_pushed, self.source_rate, self.target_rate) - self._num_given
             num_blocks = -(-remaining // self._bank.block_outputs)
@@ -105,7 +105,7 @@ class Resampler:
         bank, pending = self._bank, self._pending
         assert bank is not None and pending is not None
         if num_blocks <= 0:
-            return torch.zeros(len(pending), 0)
+            return torch.zeros(len(pending), 0, dtype=torch.float32)
         outputs = bank.apply(pending, num_blocks)
         self._pending = pending[:, num_blocks * bank.block_inputs :].copy()
         self._num_given += outputs.shape[1]

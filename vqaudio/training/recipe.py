@@ -46,7 +46,7 @@ class LossConfig:
 
     `magnitudes_after` holds the terms that are deaf to phase (mel, magnitude, log_magnitude) back for a while. Their
     gradients are many times larger; from the first step they pull the model to noise of the right envelope, which it
-    does not leave again. After some hundred steps of waveform and complex spectra it is a waveform coder, and stays one.
+    does not leave again. After some hundred steps of waveform and complex spectra it stays a waveform coder.
     """
 
     magnitudes_after: int = 0  # steps

@@ -11,7 +11,6 @@ from vqaudio.losses import MultiResolutionSTFT, MultiScaleMel, mu_law_cross_entr
 from vqaudio.models import Codec, CodecOutput
 from vqaudio.training.recipe import LossConfig, Recipe
 
-
 _MAGNITUDES = ("mel", "magnitude", "log_magnitude")
 
 
