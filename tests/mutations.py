@@ -9,19 +9,27 @@ error of collection, on the broken one. The exit status is 1 if a mutation survi
 exactly once because the code has moved on: then the mutation has to move along.
 """
 
+import multiprocessing
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("vqaudio", "tests", "samples", "recipes", "pyproject.toml")
+OUTPUT_NAME = "output.txt"
 TIMEOUT_SECONDS = 300
+# Each run is a process of its own, forked from one that has done the slow imports. Neither the package nor pytest's
+# plugins (such as hypothesis) are among them.
+PROCESSES = multiprocessing.get_context("forkserver")
+PRELOADED = ["torch", "torch._dynamo", "safetensors.torch", "soundfile", "pytest"]
 ALL_PASSED, SOME_FAILED = 0, 1  # pytest's exit codes; 2 and above are errors of another kind
 
 BASE, VQ, RESIDUAL = "tests/quantize/test_base.py", "tests/quantize/test_vq.py", "tests/quantize/test_residual.py"
@@ -286,23 +294,30 @@ def copy_of_the_source(folder: Path) -> None:
     for name in COPIED:
         source = ROOT / name
         if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns(".*"))
         else:
             shutil.copy(source, folder / name)
 
 
-def run_tests(folder: Path, tests: tuple[str, ...]) -> tuple[int, str]:
-    """pytest's exit code and what it printed; other tests of the copy are not run."""
-    result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--no-header", *tests],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_SECONDS,
-        check=False,
-    )
-    return result.returncode, result.stdout + result.stderr
+def run_tests(folder: Path, tests: tuple[str, ...]) -> tuple[int | None, str]:
+    """pytest's exit code (None: it took too long) and what it printed; other tests of the copy are not run."""
+    process = PROCESSES.Process(target=_pytest, args=(folder, tests))
+    process.start()
+    process.join(TIMEOUT_SECONDS)
+    code = process.exitcode
+    if code is None:
+        process.kill()
+        process.join()
+    return code, (folder / OUTPUT_NAME).read_text(encoding="utf-8")
+
+
+def _pytest(folder: Path, tests: tuple[str, ...]) -> None:
+    """The whole life of one process: it imports the package from `folder`, which is a copy."""
+    os.chdir(folder)
+    sys.path[:] = [path for path in sys.path if Path(path).resolve() not in (ROOT, ROOT / "tests")]
+    with open(OUTPUT_NAME, "w", encoding="utf-8") as output, redirect_stdout(output), redirect_stderr(output):
+        code = pytest.main(["-q", "-x", "-p", "no:cacheprovider", "--no-header", *tests])
+    sys.exit(code)
 
 
 def complaint(mutation: Mutation) -> str | None:
@@ -328,6 +343,8 @@ def main(words: list[str]) -> int:
     if not chosen:
         print(f"no mutation is named {' '.join(words)}")
         return 1
+    os.environ.update(OMP_NUM_THREADS="1", PYTHONDONTWRITEBYTECODE="1")
+    PROCESSES.set_forkserver_preload(PRELOADED)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="vqaudio-unbroken-") as name:
         copy_of_the_source(Path(name))

@@ -186,7 +186,7 @@ class Run:
             num_codebooks=dropped_codebooks(recipe, step * recipe.data.batch_size, B, K),
             generator=torch.Generator().manual_seed(recipe.seed * 1_000_003 + step),
             quantize=step >= recipe.quantizer.quantize_after,
-            magnitudes=step >= recipe.losses.magnitudes_after,
+            magnitudes=recipe.losses.magnitudes_at(step),
             clip_norm=recipe.optimizer.clip_norm,
         )
 

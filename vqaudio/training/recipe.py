@@ -47,9 +47,13 @@ class LossConfig:
     `magnitudes_after` holds the terms that are deaf to phase (mel, magnitude, log_magnitude) back for a while. Their
     gradients are many times larger; from the first step they pull the model to noise of the right envelope, which it
     does not leave again. After some hundred steps of waveform and complex spectra it stays a waveform coder.
+    Then they may count for more: from step `magnitudes_raised_at` on (0: never) they weigh `magnitudes_raise`
+    times as much, which moves codes from the waveform of low frequencies to the envelope of high ones.
     """
 
     magnitudes_after: int = 0  # steps
+    magnitudes_raised_at: int = 0  # steps
+    magnitudes_raise: float = 1.0
 
     mel: float = 1.0  # multi-scale log10 mel, L1
     mel_windows: tuple[int, ...] = (64, 256, 1024)
@@ -64,6 +68,12 @@ class LossConfig:
     commitment: float = 0.25  # β
     codebook: float = 1.0
     residual: float = 1.0  # read-out of projected levels
+
+    def magnitudes_at(self, step: int) -> float:
+        """The factor on the terms deaf to phase at a step."""
+        if step < self.magnitudes_after:
+            return 0.0
+        return self.magnitudes_raise if 0 < self.magnitudes_raised_at <= step else 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,9 +24,9 @@ class Objective(nn.Module):
         self.stft = MultiResolutionSTFT(windows=config.stft_windows)
 
     def forward(
-        self, output: CodecOutput, audio: Tensor, *, magnitudes: bool = True
+        self, output: CodecOutput, audio: Tensor, *, magnitudes: float = 1.0
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """All parts are computed and returned; without `magnitudes` those deaf to phase do not count."""
+        """All parts are returned as they are; in the sum those deaf to phase count `magnitudes` times."""
         weights, parts = self.config, {}
         if weights.mel:
             parts["mel"] = self.mel(output.audio, audio)
@@ -40,8 +40,9 @@ class Objective(nn.Module):
             assert output.logits is not None
             parts["mu_law"] = mu_law_cross_entropy(output.logits, audio)
         parts.update({name: loss.mean() for name, loss in output.losses.items()})  # mean over codebooks
-        counted = {name: value for name, value in parts.items() if magnitudes or name not in _MAGNITUDES}
-        total = sum((getattr(weights, name) * value for name, value in counted.items()), audio.new_zeros(()))
+        factors = {name: magnitudes if name in _MAGNITUDES else 1.0 for name in parts}
+        terms = (factors[name] * getattr(weights, name) * value for name, value in parts.items())
+        total = sum(terms, audio.new_zeros(()))
         return total, parts
 
 
@@ -61,7 +62,7 @@ def train_step(
     num_codebooks: Tensor | None,
     generator: torch.Generator,
     quantize: bool = True,
-    magnitudes: bool = True,
+    magnitudes: float = 1.0,
     clip_norm: float,
 ) -> StepResult:
     """One update on audio (B, 1, T). A batch, loss or gradient that is not finite leaves every parameter as it was."""
