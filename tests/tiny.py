@@ -61,7 +61,7 @@ def tiny_codec(kind: str) -> Codec:
         codec = CONFIGS[kind].build().eval()
     with torch.no_grad():
         for parameter in codec.parameters():  # residual branches start at zero, and would hide what they do
-            parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+            parameter += 0.03 * torch.randn(parameter.shape, generator=generator)
         latents = codec.encode_latents(0.3 * torch.randn(1, 1, 500 * HOP, generator=generator))
         codec.quantizer.fit(latents[0].t(), generator=generator)
     return codec
