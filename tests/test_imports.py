@@ -29,6 +29,7 @@ PACKAGE = ROOT / "vqaudio"
 # only the command line, on the same step, may import it.
 STEPS = {
     "config": 0,
+    "containers": 0,
     "io": 0,
     "dsp": 0,
     "codes": 0,
