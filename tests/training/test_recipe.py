@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from vqaudio.config import ConfigError
-from vqaudio.training.recipe import Recipe, load_recipe
+from vqaudio.training.recipe import LossConfig, Recipe, load_recipe
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -50,3 +50,9 @@ def test_mistakes_are_named(tmp_path: Path, text: str, message: str) -> None:
 def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere/recipe\.toml: cannot be read"):
         load_recipe(tmp_path / "nowhere/recipe.toml")
+
+
+def test_magnitude_losses_wait_and_may_be_raised_for_a_while() -> None:
+    losses = LossConfig(magnitudes_after=10, magnitudes_raised=(20, 30), magnitudes_raise=5.0)
+    assert [losses.magnitudes_at(step) for step in (0, 9, 10, 19, 20, 29, 30)] == [0.0, 0.0, 1.0, 1.0, 5.0, 5.0, 1.0]
+    assert LossConfig().magnitudes_at(0) == 1.0

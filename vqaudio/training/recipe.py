@@ -47,12 +47,11 @@ class LossConfig:
     `magnitudes_after` holds the terms that are deaf to phase (mel, magnitude, log_magnitude) back for a while. Their
     gradients are many times larger; from the first step they pull the model to noise of the right envelope, which it
     does not leave again. After some hundred steps of waveform and complex spectra it stays a waveform coder.
-    Then they may count for more: from step `magnitudes_raised_at` on (0: never) they weigh `magnitudes_raise`
-    times as much, which moves codes from the waveform of low frequencies to the envelope of high ones.
+    Later they may count for more: in the steps of `magnitudes_raised` they weigh `magnitudes_raise` times as much.
     """
 
     magnitudes_after: int = 0  # steps
-    magnitudes_raised_at: int = 0  # steps
+    magnitudes_raised: tuple[int, int] = (0, 0)  # the first such step, and the first after them
     magnitudes_raise: float = 1.0
 
     mel: float = 1.0  # multi-scale log10 mel, L1
@@ -73,7 +72,8 @@ class LossConfig:
         """The factor on the terms deaf to phase at a step."""
         if step < self.magnitudes_after:
             return 0.0
-        return self.magnitudes_raise if 0 < self.magnitudes_raised_at <= step else 1.0
+        first, after = self.magnitudes_raised
+        return self.magnitudes_raise if first <= step < after else 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
