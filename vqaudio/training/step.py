@@ -65,7 +65,8 @@ def train_step(
     magnitudes: float = 1.0,
     clip_norm: float,
 ) -> StepResult:
-    """One update on audio (B, 1, T). A batch, loss or gradient that is not finite leaves every parameter as it was."""
+    """One update on audio (B, 1, T). A batch, loss or gradient that is not finite leaves every parameter as it was; the
+    running averages of codebooks may then have seen the batch, but only latents that were finite."""
     if not audio.isfinite().all():
         return StepResult(False, {}, {})
     optimizer.zero_grad(set_to_none=True)
