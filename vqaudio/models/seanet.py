@@ -26,9 +26,8 @@ from vqaudio.nn import CausalConv1d, CausalConvTranspose1d, ChannelNorm, LevelCo
 def _aligning_conv(in_channels: int, out_channels: int, *, look_ahead: int) -> CausalConv1d:
     """A convolution over one past frame, the frame itself and `look_ahead` later ones, that starts as the frame itself.
 
-    A side with a look-ahead runs late, so its input has to wait `look_ahead` frames for its output. Left to residual
-    branches that delay is hard to find: skips carry the newest frame, training settles for the spectral envelope, and
-    reconstructions stay noise. Started on the right tap, the whole chain is aligned from the first step.
+    A side with a look-ahead runs late, so its input has to wait `look_ahead` frames for its output, while skips carry
+    the newest frame. Started on the right tap, the whole chain is aligned from the first step.
 
         taps     n-1   n   n+1   n+2         (look-ahead 2)
         start     0    W    0     0
@@ -197,8 +196,7 @@ class SeanetDecoder(nn.Module):
         return x
 
 
-# How the chain starts: as a block transform coder. Random strided convolutions lose most of a waveform, and gradients
-# of magnitude losses then teach a noise vocoder long before those of waveform losses teach anything. So every stage
+# How the chain starts: as a block transform coder. Random strided convolutions lose most of a waveform. So every stage
 # starts by handing its input on: stride s stacks s frames of its carrying channels into s times as many, until the last
 # stage holds the frame's own samples, and the projection takes their lowest cosine coefficients (DCT-II). The decoder
 # starts as the transpose. Channels beyond those start random, residual branches at zero.
