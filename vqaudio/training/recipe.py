@@ -45,7 +45,7 @@ class LossConfig:
     """Weights; a term of weight 0 is not computed.
 
     `magnitudes_after` holds the terms that are deaf to phase (mel, magnitude, log_magnitude) back for a while. Their
-    gradients are several times larger, and in short runs from random weights the waveform losses fell only without them.
+    gradients are several times larger; in short runs from random weights the waveform losses fell only without them.
     Later they may count for more: in the steps of `magnitudes_raised` they weigh `magnitudes_raise` times as much.
     """
 
