@@ -5,8 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vqaudio.nn.layer import Layer
 
-class Snake(nn.Module):
+
+class Snake(Layer):
     """x + sin²(αx)/α with one learned α per channel, for periodic signals (Ziyin et al., arXiv 2006.08195, eq. 3).
 
     (B, C, T) in and out. Snake(0) = 0, so silence stays silence.
@@ -17,10 +19,12 @@ class Snake(nn.Module):
         self.alpha = nn.Parameter(torch.ones(channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        # |α| is kept off zero: the limit α -> 0 is the identity, but the quotient is 0/0 there
-        alpha = self.alpha.abs() + 1e-4
-        out: Tensor = _Snake.apply(x, alpha)
+        out: Tensor = _Snake.apply(x, self.positive_alpha())
         return out
+
+    def positive_alpha(self) -> Tensor:
+        """(C, 1). |α| is kept off zero: the limit α -> 0 is the identity, but the quotient is 0/0 there."""
+        return self.alpha.abs() + 1e-4
 
 
 class _Snake(torch.autograd.Function):
@@ -44,7 +48,7 @@ class _Snake(torch.autograd.Function):
         return sine.add_(1.0).mul_(grad), grad_alpha
 
 
-class ChannelNorm(nn.Module):
+class ChannelNorm(Layer):
     """Each frame divided by the root mean square of its channels (RMSNorm, arXiv 1910.07467), with learned gains.
 
     (B, C, T) in and out; statistics are those of one frame, so that streams and batches see the same numbers. It takes
@@ -63,7 +67,7 @@ class ChannelNorm(nn.Module):
         return x * torch.rsqrt(mean_square + self.EPSILON) * self.gain
 
 
-class LevelCompressor(nn.Module):
+class LevelCompressor(Layer):
     """Each frame's level (root mean square over channels) raised to the power 1/2: 60 dB of loudness become 30 dB.
 
     (B, C, T) in and out. The encoder ends with it and the decoder starts with its inverse, `LevelExpander`, as
@@ -75,7 +79,7 @@ class LevelCompressor(nn.Module):
         return x * (x.square().mean(dim=1, keepdim=True) + _LEVEL_FLOOR).pow(-0.25)
 
 
-class LevelExpander(nn.Module):
+class LevelExpander(Layer):
     """The inverse of `LevelCompressor`: each frame times its own level."""
 
     def forward(self, x: Tensor) -> Tensor:
