@@ -34,6 +34,7 @@ STEPS = {
     "dsp": 0,
     "codes": 0,
     "pretrained": 0,  # trained models; no code
+    "source": 1,
     "nn": 1,
     "layouts": 1,
     "quantize": 2,

@@ -144,26 +144,11 @@ class Codes:
 
         The pieces between any cuts, concatenated, are the whole again.
         """
-        if not 0 <= start_seconds <= end_seconds or math.isinf(start_seconds):
-            raise CodesError(f"seconds {start_seconds} to {end_seconds} are no interval from 0 on")
-        first = min(math.floor(_exact(start_seconds) * self.frame_rate), self.num_frames)
-        last = self.num_frames
-        if not math.isinf(end_seconds):
-            last = min(math.ceil(_exact(end_seconds) * self.frame_rate), self.num_frames)
-        start, stop = (min(frame * self.hop_length, self.num_samples) for frame in (first, last))
-        source_start, source_stop = self._source_position(start), self._source_position(stop)
-        return replace(
-            self,
-            values=self.values[:, :, first:last].contiguous(),
-            num_samples=stop - start,
-            source_num_samples=source_stop - source_start,
-        )
-
-    def _source_position(self, position: int) -> int:
-        """The source's sample at sample `position` of the model's rate; its end at the end."""
-        if position == self.num_samples:
-            return self.source_num_samples
-        return min(position * self.source_sample_rate // self.sample_rate, self.source_num_samples)
+        first, last = frames_between(start_seconds, end_seconds, self.frame_rate, self.num_frames)
+        lengths = Lengths(self.sample_rate, self.num_samples, self.source_sample_rate, self.source_num_samples)
+        num_samples, source_num_samples = lengths.between(first * self.hop_length, last * self.hop_length)
+        values = self.values[:, :, first:last].contiguous()
+        return replace(self, values=values, num_samples=num_samples, source_num_samples=source_num_samples)
 
     @staticmethod
     def concatenate(parts: Sequence["Codes"]) -> "Codes":
@@ -214,11 +199,62 @@ class Codes:
         return codes
 
 
+def frames_between(
+    start_seconds: float | Fraction, end_seconds: float | Fraction, frame_rate: Fraction, num_frames: int
+) -> tuple[int, int]:
+    """The whole frames that cover an interval: first, and the one after the last. The end may lie past the end."""
+    _check_interval(start_seconds, end_seconds)
+    first, last = min(math.floor(exact(start_seconds) * frame_rate), num_frames), num_frames
+    if not math.isinf(end_seconds):
+        last = min(math.ceil(exact(end_seconds) * frame_rate), num_frames)
+    return first, last
+
+
+def samples_between(
+    start_seconds: float | Fraction, end_seconds: float | Fraction, sample_rate: int, num_samples: int
+) -> tuple[int, int]:
+    """The samples whose instants lie in [start, end): first, and the one after the last."""
+    _check_interval(start_seconds, end_seconds)
+    first, last = min(math.ceil(exact(start_seconds) * sample_rate), num_samples), num_samples
+    if not math.isinf(end_seconds):
+        last = min(math.ceil(exact(end_seconds) * sample_rate), num_samples)
+    return first, last
+
+
+def _check_interval(start_seconds: float | Fraction, end_seconds: float | Fraction) -> None:
+    if not 0 <= start_seconds <= end_seconds or math.isinf(start_seconds):
+        raise CodesError(f"seconds {start_seconds} to {end_seconds} are no interval from 0 on")
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """A recording's length at the model's rate and at its source's; `num_samples` None: still to be known."""
+
+    sample_rate: int
+    num_samples: int | None
+    source_sample_rate: int
+    source_num_samples: int
+
+    def between(self, start: int, stop: int) -> tuple[int, int]:
+        """Of the part from sample `start` to `stop` of the model's rate: its samples there, and in the source.
+
+        The lengths of parts that follow each other add up to that of the whole, at both rates.
+        """
+        if self.num_samples is not None:
+            start, stop = min(start, self.num_samples), min(stop, self.num_samples)
+        return stop - start, self._in_source(stop) - self._in_source(start)
+
+    def _in_source(self, position: int) -> int:
+        if position == self.num_samples:
+            return self.source_num_samples
+        return min(position * self.source_sample_rate // self.sample_rate, self.source_num_samples)
+
+
 def _is_int(number: object) -> bool:
     return isinstance(number, int) and not isinstance(number, bool)
 
 
-def _exact(seconds: float | Fraction) -> Fraction:
+def exact(seconds: float | Fraction) -> Fraction:
     """The fraction that is meant: 0.1 is 1/10, and not the float's value just above, which would cost a frame."""
     return Fraction(seconds).limit_denominator(10**9)
 

@@ -60,8 +60,30 @@ class Resampler:
     def _reset(self) -> None:
         self._pending: np.ndarray | None = None  # (C, T): input from `context` samples before the next block on
         self._channels: int | None = None
-        self._num_pushed = 0
+        self._num_silent = 0 if self._bank is None else self._bank.context  # zeros before the first input
+        self._num_pushed = 0  # counted from the beginning of the signal
         self._num_given = 0
+
+    def start_at(self, output: int) -> tuple[int, int]:
+        """Leave out the beginning of the signal: what is to be pushed first, and which output that gives first.
+
+        Both are positions in the whole signal; the output is the last one not after `output` on the grid.
+        """
+        self._reset()
+        if self._bank is None:
+            self._num_pushed = self._num_given = output
+            return output, output
+        block = output // self._bank.block_outputs
+        before = block * self._bank.block_inputs - self._bank.context
+        self._num_pushed, self._num_silent = max(0, before), max(0, -before)
+        self._num_given = block * self._bank.block_outputs
+        return self._num_pushed, self._num_given
+
+    def num_inputs_for(self, num_outputs: int) -> int:
+        """How many samples from the beginning of the signal decide the first `num_outputs` of the output."""
+        if self._bank is None or num_outputs == 0:
+            return num_outputs
+        return (num_outputs - 1) * self.source_rate // self.target_rate + self._bank.context + 1
 
     @property
     def delay_samples(self) -> int:
@@ -82,7 +104,7 @@ class Resampler:
         if self._bank is None:
             return samples
         if self._pending is None:
-            self._pending = np.zeros((self._channels, self._bank.context), np.float32)
+            self._pending = np.zeros((self._channels, self._num_silent), np.float32)
         self._pending = np.concatenate([self._pending, samples.numpy()], axis=1)
         return self._take((self._pending.shape[1] - self._bank.block_span) // self._bank.block_inputs + 1)
 

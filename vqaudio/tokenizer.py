@@ -7,38 +7,29 @@ Everything goes by blocks, so the length of a file costs no memory beyond its co
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from itertools import accumulate
-from math import log2
-from operator import index
+from math import inf, log2
 from pathlib import Path
-from typing import BinaryIO, Literal, get_args
+from typing import Literal, get_args
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from vqaudio import pretrained
 from vqaudio.checkpoint import CARD_NAME, CONFIG_NAME, CheckpointError, ModelInfo, load_codec, save_codec
-from vqaudio.codes import Codes, CodesError
-from vqaudio.dsp import Resampler, mix_down, resampled_length
-from vqaudio.engine import decode_blocks, encode_blocks, run_apart
-from vqaudio.io import AudioError, inspect_audio, read_blocks
+from vqaudio.codes import Codes, CodesError, Lengths, frames_between, samples_between
+from vqaudio.dsp import Resampler, resampled_length
+from vqaudio.engine import Crew, Side, crew, run_apart, side_by_side
+from vqaudio.io import AudioError
 from vqaudio.models import Codec
 from vqaudio.quantize.base import check_num_codebooks
+from vqaudio.source import AudioLike, Source, checked_rate, open_source
 
-AudioLike = str | Path | BinaryIO | np.ndarray | Tensor
 Channels = Literal["mix", "keep"]
 
-BLOCK_SAMPLES = 65536  # of a source, read at a time
 EMBED_FRAMES = 4096  # at a time: K codebooks of them are looked up before they are added
-MOST_CHANNELS = 64  # of an array; one with more is (T, C) by mistake
-
-# What integer samples are worth: value · scale + offset lies in [-1, 1).
-PCM_SCALES = {"int16": (2.0**-15, 0.0), "int32": (2.0**-31, 0.0), "uint8": (2.0**-7, -1.0)}
-FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
 class AudioTokenizer:
@@ -136,78 +127,175 @@ class AudioTokenizer:
         *,
         num_codebooks: int | None = None,
         channels: Channels = "mix",
+        start: float | Fraction = 0,
+        end: float | Fraction | None = None,
+        workers: int | None = None,
         progress: Callable[[float], None] | None = None,
     ) -> Codes:
         """A path, a seekable binary file, or an array (T,) or (C, T) -> Codes.
 
         `sample_rate` is that of an array (None: the model's own); a file knows its own. Floats are nominally in
         [-1, 1]; int16, int32 and uint8 arrays are scaled as PCM. `num_codebooks` takes the first ones only, and
-        `channels` mixes all channels into one or keeps each as its own channel of codes. `progress` is told, after
-        every block read, which part of the source that was up to, 0 to 1.
+        `channels` mixes all channels into one or keeps each as its own channel of codes.
+
+        With `start` and `end`, in seconds, the result is `encode(audio).slice(start, end)`: the whole frames that cover
+        the interval, with the codes they have in the whole. No more is read and computed than the interval and what
+        its frames depend on (MP3, Ogg and Opus are read from their start, since they cannot be entered exactly).
+
+        `workers` is how many threads share the work (None: `torch.get_num_threads()`); it changes no code. `progress`
+        is told, after every block read, which part of the source that was up to, 0 to 1.
 
         AudioError, a ValueError, for what is no audio, is truncated, or holds NaN or infinity.
         """
-        num_codebooks = check_num_codebooks(num_codebooks, self.num_codebooks)
-        if channels not in get_args(Channels):
-            raise ValueError(f"channels is {channels!r}; expected one of {', '.join(get_args(Channels))}")
-        source = _open(audio, sample_rate, default_rate=self.sample_rate)
-        pieces = self._prepared(source, mix=channels == "mix", progress=progress)
-        blocks = list(encode_blocks(self.codec, pieces, num_codebooks=num_codebooks))
-        start = torch.zeros(1 if channels == "mix" else source.channels, num_codebooks, 0, dtype=torch.int64)
-        return Codes(
-            torch.cat([start, *blocks], dim=-1),
-            codebook_sizes=self.codebook_sizes[:num_codebooks],
-            sample_rate=self.sample_rate,
-            hop_length=self.hop_length,
-            num_samples=resampled_length(source.num_samples, source.sample_rate, self.sample_rate),
-            source_sample_rate=source.sample_rate,
-            source_num_samples=source.num_samples,
-            token_fingerprint=self.token_fingerprint,
-        )
+        with crew(self._encoding(num_codebooks), self._workers(workers)) as workforce:
+            return self._encode(workforce, audio, sample_rate, channels, start, end, progress)
 
     def encode_batch(
         self,
-        audios: Sequence[AudioLike],
+        audios: Iterable[AudioLike],
         sample_rate: int | None = None,
         *,
         num_codebooks: int | None = None,
         channels: Channels = "mix",
+        workers: int | None = None,
     ) -> list[Codes]:
-        """`encode` of each; one item's codes never depend on the others."""
-        return [self.encode(audio, sample_rate, num_codebooks=num_codebooks, channels=channels) for audio in audios]
+        """`encode` of each, with the same codes: `workers` are shared, and on a GPU many items fill each batch."""
+        with crew(self._encoding(num_codebooks), self._workers(workers)) as workforce:
+            return side_by_side(
+                lambda audio: self._encode(workforce, audio, sample_rate, channels, 0, None, None),
+                audios,
+                workforce.capacity,
+            )
 
-    def _prepared(self, source: "_Source", *, mix: bool, progress: Callable[[float], None] | None) -> Iterator[Tensor]:
-        """The source's blocks (C, T) -> pieces (1 or C, t) at the model's rate."""
-        resampler = Resampler(source.sample_rate, self.sample_rate)
-        num_read = 0
-        for block in source.blocks:
-            yield resampler.push(mix_down(block) if mix else block)
-            num_read += block.shape[-1]
-            if progress is not None:
-                progress(num_read / max(1, source.num_samples))
-        yield resampler.finish()
+    def _encoding(self, num_codebooks: int | None) -> Side:
+        return Side(self.codec, "encode", num_codebooks=check_num_codebooks(num_codebooks, self.num_codebooks))
+
+    def _encode(
+        self,
+        workforce: Crew,
+        audio: AudioLike,
+        sample_rate: int | None,
+        channels: Channels,
+        start: float | Fraction,
+        end: float | Fraction | None,
+        progress: Callable[[float], None] | None,
+    ) -> Codes:
+        if channels not in get_args(Channels):
+            raise ValueError(f"channels is {channels!r}; expected one of {', '.join(get_args(Channels))}")
+        source = open_source(audio, sample_rate, default_rate=self.sample_rate)
+        lengths = Lengths(
+            self.sample_rate, source.num_samples_at(self.sample_rate), source.sample_rate, source.num_samples
+        )
+        num_frames = self.frames_for(source.num_samples_at(self.sample_rate))
+        first, last = frames_between(start, inf if end is None else end, self.frame_rate, num_frames)
+        num_samples, source_num_samples = lengths.between(first * self.hop_length, last * self.hop_length)
+        K = workforce.side.num_codebooks
+        values = torch.empty(1 if channels == "mix" else source.channels, K, last - first, dtype=torch.int64)
+        num_done = 0
+        for block in self._frames(workforce, source, first, last, mix=channels == "mix", progress=progress):
+            values[..., num_done : num_done + block.shape[-1]] = block
+            num_done += block.shape[-1]
+        assert num_done == last - first
+        return Codes(
+            values,
+            codebook_sizes=self.codebook_sizes[:K],
+            sample_rate=self.sample_rate,
+            hop_length=self.hop_length,
+            num_samples=num_samples,
+            source_sample_rate=source.sample_rate,
+            source_num_samples=source_num_samples,
+            token_fingerprint=self.token_fingerprint,
+        )
+
+    def _frames(
+        self,
+        workforce: Crew,
+        source: Source,
+        first: int,
+        last: int,
+        *,
+        mix: bool,
+        progress: Callable[[float], None] | None,
+    ) -> Iterator[Tensor]:
+        """The codes (C, K, n) of frames `first` to `last` of a source, as blocks."""
+        grid = workforce.side.grid
+        whole = source.num_samples_at(self.sample_rate)
+        if first == last:
+            stop = start = first_block = num_blocks = 0
+        else:
+            first_block = grid.first_block(first)
+            start = grid.start_of(first_block) * grid.size
+            stop = min(grid.num_inputs(last), whole)
+            num_blocks = grid.first_block(last - 1) + 1
+        pieces = source.at_rate(self.sample_rate, start=start, stop=stop, mix=mix, progress=progress)
+        blocks = workforce.run(
+            pieces,
+            total=lambda num_inputs: min(self.frames_for(num_inputs), last),
+            num_blocks=num_blocks,
+            first_block=first_block,
+        )
+        yield from _between(blocks, first, last, position=grid.span(first_block, last)[0])
 
     # ---- codes -> audio
 
-    def decode(self, codes: Codes, *, sample_rate: int | Literal["source"] | None = None) -> Tensor:
+    def decode(
+        self,
+        codes: Codes,
+        *,
+        sample_rate: int | Literal["source"] | None = None,
+        start: float | Fraction = 0,
+        end: float | Fraction | None = None,
+        workers: int | None = None,
+    ) -> Tensor:
         """Codes -> audio (C, T) float32 on the CPU, at the model's rate (None), the source's, or any in Hz.
 
         T is `codes.num_samples` at the model's rate, exactly `codes.source_num_samples` at the source's, and
-        ⌈source duration · rate⌉ at others. CodesError if the codes are another tokenizer's.
+        ⌈source duration · rate⌉ at others. With `start` and `end`, in seconds, those of these samples whose instants lie
+        in [start, end), and no more is computed than they depend on. `workers` as in `encode`. CodesError if the codes
+        are another tokenizer's.
         """
-        blocks = self.decode_blocks(codes, sample_rate=sample_rate)
+        blocks = list(self.decode_blocks(codes, sample_rate=sample_rate, start=start, end=end, workers=workers))
         return torch.cat([torch.zeros(codes.channels, 0, dtype=torch.float32), *blocks], dim=-1)
 
     def decode_batch(
-        self, codes: Sequence[Codes], *, sample_rate: int | Literal["source"] | None = None
+        self,
+        codes: Iterable[Codes],
+        *,
+        sample_rate: int | Literal["source"] | None = None,
+        workers: int | None = None,
     ) -> list[Tensor]:
-        """`decode` of each."""
-        return [self.decode(each, sample_rate=sample_rate) for each in codes]
+        """`decode` of each; `workers` are shared as in `encode_batch`."""
+        with crew(Side(self.codec, "decode"), self._workers(workers)) as workforce:
+            return side_by_side(
+                lambda each: torch.cat(
+                    [
+                        torch.zeros(each.channels, 0, dtype=torch.float32),
+                        *self._decoded(workforce, each, self.output_rate(each, sample_rate), 0, None),
+                    ],
+                    dim=-1,
+                ),
+                map(self._checked, codes),
+                workforce.capacity,
+            )
 
-    def decode_blocks(self, codes: Codes, *, sample_rate: int | Literal["source"] | None = None) -> Iterator[Tensor]:
+    def decode_blocks(
+        self,
+        codes: Codes,
+        *,
+        sample_rate: int | Literal["source"] | None = None,
+        start: float | Fraction = 0,
+        end: float | Fraction | None = None,
+        workers: int | None = None,
+    ) -> Iterator[Tensor]:
         """`decode` as blocks (C, t), so that audio of any length can be written as it comes."""
-        self._check(codes)
-        return self._decoded(codes, self.output_rate(codes, sample_rate))
+        self._checked(codes)
+        rate = self.output_rate(codes, sample_rate)
+
+        def blocks() -> Iterator[Tensor]:
+            with crew(Side(self.codec, "decode"), self._workers(workers)) as workforce:
+                yield from self._decoded(workforce, codes, rate, start, end)
+
+        return blocks()
 
     def output_rate(self, codes: Codes, sample_rate: int | Literal["source"] | None) -> int:
         """The rate in Hz that `decode` gives with this `sample_rate`."""
@@ -217,28 +305,60 @@ class AudioTokenizer:
             if sample_rate != "source":
                 raise AudioError(f"sample_rate is {sample_rate!r}; wanted is a number of Hz, 'source' or None")
             return codes.source_sample_rate
-        return _checked_rate(sample_rate)
+        return checked_rate(sample_rate)
 
-    def _decoded(self, codes: Codes, rate: int) -> Iterator[Tensor]:
-        blocks = decode_blocks(self.codec, [codes.values], num_samples=codes.num_samples)
-        if rate == self.sample_rate:
-            yield from blocks
+    def _decoded(
+        self, workforce: Crew, codes: Codes, rate: int, start: float | Fraction, end: float | Fraction | None
+    ) -> Iterator[Tensor]:
+        num_samples = codes.num_samples
+        if rate != self.sample_rate:
+            num_samples = resampled_length(codes.source_num_samples, codes.source_sample_rate, rate)
+        first, last = samples_between(start, inf if end is None else end, rate, num_samples)
+        if first == last:
             return
-        remaining = resampled_length(codes.source_num_samples, codes.source_sample_rate, rate)
-        for block in self._resampled(codes, blocks, rate):
-            if stop := min(remaining, block.shape[-1]):
-                yield block[:, :stop]
-            remaining -= stop
-        assert remaining == 0
-
-    def _resampled(self, codes: Codes, blocks: Iterator[Tensor], rate: int) -> Iterator[Tensor]:
         resampler = Resampler(self.sample_rate, rate)
-        for block in blocks:
-            yield resampler.push(block)
-        # A slice of a recording may end up to a sample before its piece of the source does.
-        whole = resampled_length(codes.source_num_samples, codes.source_sample_rate, self.sample_rate)
-        yield resampler.push(torch.zeros(codes.channels, max(0, whole - codes.num_samples), dtype=torch.float32))
+        model_first, position = resampler.start_at(first)
+        model_last = resampler.num_inputs_for(last)
+        yield from _between(
+            self._resampled(workforce, codes, resampler, model_first, model_last), first, last, position=position
+        )
+
+    def _resampled(
+        self, workforce: Crew, codes: Codes, resampler: Resampler, first: int, last: int
+    ) -> Iterator[Tensor]:
+        """Samples `first` to `last` of the model's rate, decoded and resampled; they may lie past the end."""
+        if first < codes.num_samples:
+            for block in self._samples(workforce, codes, first, min(last, codes.num_samples)):
+                yield resampler.push(block)
+        # The end of what the filter needs, or of a slice whose piece of the source ends up to a sample later.
+        silence = torch.zeros(codes.channels, 1, dtype=torch.float32)
+        yield resampler.push(silence.expand(-1, max(0, last - max(first, codes.num_samples))))
         yield resampler.finish()
+
+    def _samples(self, workforce: Crew, codes: Codes, first: int, last: int) -> Iterator[Tensor]:
+        """Samples `first` to `last` of the model's rate, as blocks (C, t)."""
+        grid = workforce.side.grid
+        first_block = grid.first_block(first)
+        start, stop = grid.start_of(first_block) * grid.size, min(grid.num_inputs(last), codes.num_frames)
+        blocks = workforce.run(
+            [codes.values[..., start:stop]],
+            total=lambda _: last,
+            num_blocks=grid.first_block(last - 1) + 1,
+            first_block=first_block,
+        )
+        yield from _between(blocks, first, last, position=grid.span(first_block, last)[0])
+
+    @staticmethod
+    def _workers(workers: int | None) -> int:
+        if workers is None:
+            return torch.get_num_threads()
+        if not isinstance(workers, int) or workers < 1:
+            raise ValueError(f"workers is {workers!r}; it must be an integer of at least 1, or None")
+        return workers
+
+    def _checked(self, codes: Codes) -> Codes:
+        self._check(codes)
+        return codes
 
     def _check(self, codes: Codes) -> None:
         if not isinstance(codes, Codes):
@@ -273,6 +393,15 @@ class AudioTokenizer:
         return run_apart(lambda: self.codec.quantizer.codebook(level), self.device).cpu()
 
 
+def _between(blocks: Iterator[Tensor], first: int, last: int, *, position: int) -> Iterator[Tensor]:
+    """What lies in first ... last - 1 of consecutive blocks (..., n), of which the first begins at `position`."""
+    for block in blocks:
+        start, stop = max(first - position, 0), min(last - position, block.shape[-1])
+        if start < stop:
+            yield block[..., start:stop]
+        position += block.shape[-1]
+
+
 # ---- models by name
 
 
@@ -299,74 +428,3 @@ def find_model(name_or_folder: str | Path) -> Path:
         return Path(name_or_folder)
     known = ", ".join(sorted(models)) or "none"
     raise CheckpointError(f"{name_or_folder}: neither a folder nor a model that ships with vqaudio ({known})")
-
-
-# ---- any audio as blocks
-
-
-@dataclass(frozen=True)
-class _Source:
-    sample_rate: int
-    num_samples: int  # per channel
-    channels: int
-    blocks: Iterator[Tensor]  # (C, T) float32, finite
-
-
-def _open(audio: AudioLike, sample_rate: int | None, *, default_rate: int) -> _Source:
-    given = None if sample_rate is None else _checked_rate(sample_rate)
-    if isinstance(audio, np.ndarray | Tensor):
-        return _open_array(audio, default_rate if given is None else given)
-    if not isinstance(audio, str | Path) and not hasattr(audio, "read"):
-        kinds = "a path, a binary file object, a numpy array or a torch tensor"
-        raise AudioError(f"audio is a {type(audio).__name__}; wanted is {kinds}")
-    info = inspect_audio(audio)
-    if given not in (None, info.sample_rate):
-        raise AudioError(f"{info.name}: is at {info.sample_rate} Hz, not {given}; a file's rate need not be given")
-    return _Source(info.sample_rate, info.num_samples, info.channels, read_blocks(audio, block_samples=BLOCK_SAMPLES))
-
-
-def _open_array(audio: np.ndarray | Tensor, sample_rate: int) -> _Source:
-    dtype = audio.dtype.name if isinstance(audio, np.ndarray) else str(audio.dtype).removeprefix("torch.")
-    if dtype not in FLOATS and dtype not in PCM_SCALES:
-        wanted = f"floats in [-1, 1], or PCM as {', '.join(PCM_SCALES)}"
-        raise AudioError(f"the audio array is {dtype}; wanted are {wanted}")
-    if audio.ndim not in (1, 2):
-        raise AudioError(f"the audio array has shape {tuple(audio.shape)}; wanted is (T,) or (C, T), one recording")
-    rows = audio[None] if audio.ndim == 1 else audio
-    if len(rows) == 0:
-        raise AudioError(f"the audio array has shape {tuple(audio.shape)}, no channels; wanted is (T,) or (C, T)")
-    if len(rows) > MOST_CHANNELS:
-        raise AudioError(
-            f"the audio array has shape {tuple(audio.shape)}, {len(rows)} channels; wanted is (C, T): transpose it?"
-        )
-    return _Source(sample_rate, rows.shape[1], len(rows), _array_blocks(rows, *PCM_SCALES.get(dtype, (1.0, 0.0))))
-
-
-def _array_blocks(rows: np.ndarray | Tensor, scale: float, offset: float) -> Iterator[Tensor]:
-    for start in range(0, rows.shape[1], BLOCK_SAMPLES):
-        part = rows[:, start : start + BLOCK_SAMPLES]
-        if isinstance(part, Tensor):
-            block = part.detach().to("cpu", torch.float32)
-        else:
-            with np.errstate(over="ignore"):  # becomes infinite, which is refused below
-                block = torch.from_numpy(part.astype(np.float32, order="C"))
-        if (scale, offset) != (1.0, 0.0):
-            block = block * scale + offset
-        wrong = (~block.isfinite()).nonzero()
-        if len(wrong):
-            channel, sample = wrong[0].tolist()
-            value = float(rows[channel, start + sample])
-            raise AudioError(
-                f"the audio array: sample {start + sample} of channel {channel} is {value}, not a finite float32"
-            )
-        yield block
-
-
-def _checked_rate(sample_rate: object) -> int:
-    try:
-        rate = index(sample_rate)  # type: ignore[arg-type]  # that is what is being found out
-    except TypeError:
-        rate = 0
-    if rate < 1 or isinstance(sample_rate, bool):
-        raise AudioError(f"sample_rate is {sample_rate!r}; it must be a positive integer number of Hz")
-    return rate

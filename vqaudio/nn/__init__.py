@@ -10,3 +10,4 @@ from vqaudio.nn.conv import (
     Stream as Stream,
     name_streams as name_streams,
 )
+from vqaudio.nn.program import Program as Program, UnreadableError as UnreadableError

@@ -1,4 +1,5 @@
 from vqaudio.quantize.base import Quantized as Quantized, Quantizer as Quantizer, straight_through as straight_through
+from vqaudio.quantize.folded import FoldedQuantizer as FoldedQuantizer
 from vqaudio.quantize.fsq import FSQConfig as FSQConfig, ScalarLevel as ScalarLevel
 from vqaudio.quantize.residual import ResidualQuantizer as ResidualQuantizer, ResidualVQConfig as ResidualVQConfig
 from vqaudio.quantize.usage import CodeUsage as CodeUsage
