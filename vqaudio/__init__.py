@@ -30,6 +30,12 @@ from vqaudio.io import (
     write_audio as write_audio,
 )
 from vqaudio.models import Codec as Codec, CodecConfig as CodecConfig
+from vqaudio.session import (
+    DecodingSession as DecodingSession,
+    Session as Session,
+    SessionError as SessionError,
+    push_together as push_together,
+)
 from vqaudio.tokenizer import AudioTokenizer as AudioTokenizer
 
 __version__ = "0.1.0"

@@ -12,6 +12,7 @@ does them one block and channel at a time, and which neither autocast nor torch'
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -84,6 +85,18 @@ class Resampler:
         if self._bank is None or num_outputs == 0:
             return num_outputs
         return (num_outputs - 1) * self.source_rate // self.target_rate + self._bank.context + 1
+
+    def state(self) -> tuple[dict[str, int], Tensor | None]:
+        """Everything that the outputs to come depend on: numbers, and the input (C, T) that is kept for them."""
+        numbers = {"num_silent": self._num_silent, "num_pushed": self._num_pushed, "num_given": self._num_given}
+        numbers["channels"] = self._channels or 0
+        return numbers, None if self._pending is None else torch.from_numpy(self._pending.copy())
+
+    def restore(self, numbers: Mapping[str, int], pending: Tensor | None) -> None:
+        """Go on where the resampler was that `state` was taken of."""
+        self._num_silent, self._num_pushed = numbers["num_silent"], numbers["num_pushed"]
+        self._num_given, self._channels = numbers["num_given"], numbers["channels"] or None
+        self._pending = None if pending is None else pending.numpy().copy()
 
     @property
     def delay_samples(self) -> int:

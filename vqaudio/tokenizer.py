@@ -19,12 +19,13 @@ from torch import Tensor
 
 from vqaudio import pretrained
 from vqaudio.checkpoint import CARD_NAME, CONFIG_NAME, CheckpointError, ModelInfo, load_codec, save_codec
-from vqaudio.codes import Codes, CodesError, Lengths, frames_between, samples_between
+from vqaudio.codes import Codes, Lengths, frames_between, samples_between
 from vqaudio.dsp import Resampler, resampled_length
-from vqaudio.engine import Crew, Side, crew, run_apart, side_by_side
+from vqaudio.engine import BLOCK_FRAMES, Crew, Side, crew, run_apart, side_by_side
 from vqaudio.io import AudioError
 from vqaudio.models import Codec
 from vqaudio.quantize.base import check_num_codebooks
+from vqaudio.session import DecodingSession, Session, Settings, check_belongs, resumed
 from vqaudio.source import AudioLike, Source, checked_rate, open_source
 
 Channels = Literal["mix", "keep"]
@@ -357,31 +358,60 @@ class AudioTokenizer:
         return workers
 
     def _checked(self, codes: Codes) -> Codes:
-        self._check(codes)
+        check_belongs(codes, self.codec, self.info)
         return codes
 
-    def _check(self, codes: Codes) -> None:
-        if not isinstance(codes, Codes):
-            raise CodesError(f"codes are a {type(codes).__name__}; wanted vqaudio.Codes, as encode and Codes.load give")
-        if codes.token_fingerprint != self.token_fingerprint:
-            theirs, ours = codes.token_fingerprint[:12], self.token_fingerprint[:12]
-            raise CodesError(
-                f"codes of another tokenizer (token fingerprint {theirs}…); {self.info.name} reads its own ({ours}…)"
-            )
-        facts: dict[str, tuple[object, object]] = {
-            "codebook_sizes": (codes.codebook_sizes, self.codebook_sizes[: codes.num_codebooks]),
-            "sample_rate": (codes.sample_rate, self.sample_rate),
-            "hop_length": (codes.hop_length, self.hop_length),
-        }
-        for name, (given, wanted) in facts.items():
-            if given != wanted:
-                raise CodesError(f"the codes have {name} {given}; {self.info.name} has {wanted}")
+    # ---- audio and codes that are still being made
+
+    def session(
+        self,
+        sample_rate: int | None = None,
+        *,
+        num_codebooks: int | None = None,
+        channels: Channels = "mix",
+        block_frames: int | None = None,
+    ) -> Session:
+        """Live audio -> codes: push(chunk) -> Codes, finish() -> Codes; see `vqaudio.session`.
+
+        `sample_rate` is that of the chunks (None: the model's). With `block_frames` None blocks are those of `encode`,
+        and so are the codes, to the bit. With 1 codes come as soon as the model can tell them
+        (`Session.latency_seconds`), and a code that was nearly as good as another may take its place.
+        """
+        if channels not in get_args(Channels):
+            raise ValueError(f"channels is {channels!r}; expected one of {', '.join(get_args(Channels))}")
+        settings = Settings(
+            direction="encode",
+            block_frames=BLOCK_FRAMES if block_frames is None else block_frames,
+            sample_rate=self.sample_rate if sample_rate is None else checked_rate(sample_rate),
+            num_codebooks=check_num_codebooks(num_codebooks, self.num_codebooks),
+            channels=channels,
+        )
+        return Session(self.codec, self.info, settings)
+
+    def decoding_session(
+        self, sample_rate: int | Literal["source"] | None = None, *, block_frames: int | None = None
+    ) -> DecodingSession:
+        """Codes as they come -> audio: push(codes) -> (C, t), finish() -> (C, t), `sample_rate` as in `decode`."""
+        rate: int | Literal["source"] = "source"
+        if sample_rate != "source":
+            rate = self.sample_rate if sample_rate is None else checked_rate(sample_rate)
+        settings = Settings(
+            direction="decode",
+            block_frames=BLOCK_FRAMES if block_frames is None else block_frames,
+            sample_rate=rate,
+            num_codebooks=self.num_codebooks,
+        )
+        return DecodingSession(self.codec, self.info, settings)
+
+    def resume_session(self, path: str | Path) -> Session | DecodingSession:
+        """The session that `Session.save` wrote, ready to go on; SessionError if it is another model's, or damaged."""
+        return resumed(path, self.codec, self.info)
 
     # ---- codes -> vectors
 
     def embed(self, codes: Codes) -> Tensor:
         """The latents that codes stand for, (C, D, N) float32: the sum of their rows in `codebook(k)`."""
-        self._check(codes)
+        self._checked(codes)
         parts = codes.values.to(self.device).split(EMBED_FRAMES, dim=-1)
         decode = self.codec.quantizer.decode
         return run_apart(lambda: torch.cat([decode(part) for part in parts], dim=-1), self.device).cpu()

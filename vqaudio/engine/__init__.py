@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vqaudio.engine.conditions import run_apart as run_apart
 from vqaudio.engine.grid import Block as Block, Cutter as Cutter, Grid as Grid
-from vqaudio.engine.run import Crew as Crew, Piece as Piece, crew as crew, side_by_side as side_by_side
+from vqaudio.engine.run import Crew as Crew, Group as Group, crew as crew, side_by_side as side_by_side
 from vqaudio.engine.sides import BLOCK_FRAMES as BLOCK_FRAMES, Side as Side
 from vqaudio.models import Codec
 

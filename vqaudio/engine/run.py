@@ -165,8 +165,8 @@ class Crew:
         start = grid.start_of(first_block)
         blocks = _cut(Cutter(grid, first_block=start), pieces, num_blocks)
         recent: list[Block] = []  # before the next piece, as many as warm up
-        flight: deque[_Group] = deque()
-        previous: _Group | None = None
+        flight: deque[Group] = deque()
+        previous: Group | None = None
         self.seats.take()
         seats = 1
         try:
@@ -185,9 +185,9 @@ class Crew:
                         self.seats.give()
                         seats -= 1
                 if previous is not None and previous.finished:
-                    group = _Group(grid, batch, previous.streams)
+                    group = Group(grid, batch, previous.streams)
                 else:
-                    group = _Group(grid, batch, [{} for _ in batch[0].data], warm_up=recent)
+                    group = Group(grid, batch, [{} for _ in batch[0].data], warm_up=recent)
                 for piece in group.pieces:
                     self.submit(piece)
                 flight.append(group)
@@ -209,7 +209,7 @@ class Crew:
         return len(block.data) < self.capacity
 
 
-class _Group:
+class Group:
     """The same blocks of all channels of a recording: one piece each."""
 
     def __init__(self, grid: Grid, blocks: list[Block], streams: list[Stream], *, warm_up: Sequence[Block] = ()) -> None:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
@@ -46,7 +47,7 @@ class Side:
     def device(self) -> torch.device:
         return next(self.codec.parameters()).device
 
-    @property
+    @cached_property
     def grid(self) -> Grid:
         codec, block, hop = self.codec, self.block_frames, self.codec.hop_length
         if self.direction == "encode":
