@@ -288,7 +288,7 @@ num_samples = 1
     ("arguments", "expected"),
     [
         ([], "the following arguments are required: COMMAND"),
-        (["encode", "a.wav"], "the following arguments are required: --out"),
+        (["encode", "a.wav"], "files and --out are wanted, or --stream"),
         (["encode", "a.wav", "--out", "o", "--codebooks", "2", "--kbps", "1"], "not allowed with"),
         (
             ["encode", "a.wav", "--out", "o", "--codec.quantizer.dim", "4"],

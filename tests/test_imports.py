@@ -34,6 +34,8 @@ STEPS = {
     "dsp": 0,
     "codes": 0,
     "pretrained": 0,  # trained models; no code
+    "code_stream": 1,
+    "pcm": 1,
     "source": 1,
     "nn": 1,
     "layouts": 1,

@@ -5,8 +5,8 @@
         codes = session.push(chunk)      # Codes of the frames that are settled now, perhaps none
     codes = session.finish()             # the rest
 
-All that was returned, concatenated, equals `tokenizer.encode` of the whole, to the bit, if `block_frames` is that of the
-engine. Smaller blocks come out sooner; rounding then differs, and now and then a code that was nearly as good wins.
+All that was returned, concatenated, equals `tokenizer.encode` of the whole, to the bit, if `block_frames` is that of
+the engine. Smaller blocks come out sooner; rounding then differs, and now and then a code nearly as good wins.
 
     48 kHz ──► resampler ──► cutter ──► encoder and quantiser ──► Codes        state: what each of the three remembers
 
@@ -63,9 +63,7 @@ class Live(Generic[InputT, OutputT]):
     def __init__(self, codec: Codec, info: ModelInfo, settings: Settings) -> None:
         self.codec, self.info, self.settings = codec, info, settings
         num_codebooks = settings.num_codebooks if settings.direction == "encode" else None
-        self.side = Side(
-            codec, settings.direction, block_frames=settings.block_frames, num_codebooks=num_codebooks
-        )
+        self.side = Side(codec, settings.direction, block_frames=settings.block_frames, num_codebooks=num_codebooks)
         self._cutter = Cutter(self.side.grid)
         self._resampler: Resampler | None = None
         self._streams: list[Stream] = []  # one for each channel
@@ -351,7 +349,9 @@ def push_together(
         raise ValueError(f"{len(chunks)} chunks for {len(sessions)} sessions; one for each of different ones is wanted")
     for session in sessions:
         session._check_open()
-    checked = [session._checked(chunk) for session, chunk in zip(sessions, chunks, strict=True)]  # all, before any effect
+    checked = [
+        session._checked(chunk) for session, chunk in zip(sessions, chunks, strict=True)
+    ]  # all, before any effect
     blocks = [session._blocks(chunk) for session, chunk in zip(sessions, checked, strict=True)]
     outputs = _run(sessions, blocks, workers=torch.get_num_threads() if workers is None else workers)
     return [session._given(session._outputs(own), last=False) for session, own in zip(sessions, outputs, strict=True)]

@@ -8,6 +8,7 @@ Everything goes by blocks, so the length of a file costs no memory beyond its co
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from fractions import Fraction
 from itertools import accumulate
 from math import inf, log2
@@ -130,7 +131,7 @@ class AudioTokenizer:
         channels: Channels = "mix",
         start: float | Fraction = 0,
         end: float | Fraction | None = None,
-        workers: int | None = None,
+        workers: int | Crew | None = None,
         progress: Callable[[float], None] | None = None,
     ) -> Codes:
         """A path, a seekable binary file, or an array (T,) or (C, T) -> Codes.
@@ -143,12 +144,13 @@ class AudioTokenizer:
         the interval, with the codes they have in the whole. No more is read and computed than the interval and what
         its frames depend on (MP3, Ogg and Opus are read from their start, since they cannot be entered exactly).
 
-        `workers` is how many threads share the work (None: `torch.get_num_threads()`); it changes no code. `progress`
-        is told, after every block read, which part of the source that was up to, 0 to 1.
+        `workers` is how many threads share the work (None: `torch.get_num_threads()`), or a `crew` that other calls
+        share; it changes no code. `progress` is told, after every block read, which part of the source that was up to,
+        0 to 1.
 
         AudioError, a ValueError, for what is no audio, is truncated, or holds NaN or infinity.
         """
-        with crew(self._encoding(num_codebooks), self._workers(workers)) as workforce:
+        with self._crew(self._encoding(num_codebooks), workers) as workforce:
             return self._encode(workforce, audio, sample_rate, channels, start, end, progress)
 
     def encode_batch(
@@ -161,7 +163,7 @@ class AudioTokenizer:
         workers: int | None = None,
     ) -> list[Codes]:
         """`encode` of each, with the same codes: `workers` are shared, and on a GPU many items fill each batch."""
-        with crew(self._encoding(num_codebooks), self._workers(workers)) as workforce:
+        with self._crew(self._encoding(num_codebooks), workers) as workforce:
             return side_by_side(
                 lambda audio: self._encode(workforce, audio, sample_rate, channels, 0, None, None),
                 audios,
@@ -191,6 +193,7 @@ class AudioTokenizer:
         first, last = frames_between(start, inf if end is None else end, self.frame_rate, num_frames)
         num_samples, source_num_samples = lengths.between(first * self.hop_length, last * self.hop_length)
         K = workforce.side.num_codebooks
+        assert K is not None  # `_encoding` says how many
         values = torch.empty(1 if channels == "mix" else source.channels, K, last - first, dtype=torch.int64)
         num_done = 0
         for block in self._frames(workforce, source, first, last, mix=channels == "mix", progress=progress):
@@ -246,14 +249,14 @@ class AudioTokenizer:
         sample_rate: int | Literal["source"] | None = None,
         start: float | Fraction = 0,
         end: float | Fraction | None = None,
-        workers: int | None = None,
+        workers: int | Crew | None = None,
     ) -> Tensor:
         """Codes -> audio (C, T) float32 on the CPU, at the model's rate (None), the source's, or any in Hz.
 
         T is `codes.num_samples` at the model's rate, exactly `codes.source_num_samples` at the source's, and
-        ⌈source duration · rate⌉ at others. With `start` and `end`, in seconds, those of these samples whose instants lie
-        in [start, end), and no more is computed than they depend on. `workers` as in `encode`. CodesError if the codes
-        are another tokenizer's.
+        ⌈source duration · rate⌉ at others. With `start` and `end`, in seconds, those of these samples whose instants
+        lie in [start, end), and no more is computed than they depend on. `workers` as in `encode`. CodesError if the
+        codes are another tokenizer's.
         """
         blocks = list(self.decode_blocks(codes, sample_rate=sample_rate, start=start, end=end, workers=workers))
         return torch.cat([torch.zeros(codes.channels, 0, dtype=torch.float32), *blocks], dim=-1)
@@ -266,7 +269,7 @@ class AudioTokenizer:
         workers: int | None = None,
     ) -> list[Tensor]:
         """`decode` of each; `workers` are shared as in `encode_batch`."""
-        with crew(Side(self.codec, "decode"), self._workers(workers)) as workforce:
+        with self._crew(Side(self.codec, "decode"), workers) as workforce:
             return side_by_side(
                 lambda each: torch.cat(
                     [
@@ -286,14 +289,14 @@ class AudioTokenizer:
         sample_rate: int | Literal["source"] | None = None,
         start: float | Fraction = 0,
         end: float | Fraction | None = None,
-        workers: int | None = None,
+        workers: int | Crew | None = None,
     ) -> Iterator[Tensor]:
         """`decode` as blocks (C, t), so that audio of any length can be written as it comes."""
         self._checked(codes)
         rate = self.output_rate(codes, sample_rate)
 
         def blocks() -> Iterator[Tensor]:
-            with crew(Side(self.codec, "decode"), self._workers(workers)) as workforce:
+            with self._crew(Side(self.codec, "decode"), workers) as workforce:
                 yield from self._decoded(workforce, codes, rate, start, end)
 
         return blocks()
@@ -349,13 +352,33 @@ class AudioTokenizer:
         )
         yield from _between(blocks, first, last, position=grid.span(first_block, last)[0])
 
-    @staticmethod
-    def _workers(workers: int | None) -> int:
-        if workers is None:
-            return torch.get_num_threads()
+    def crew(
+        self,
+        direction: Literal["encode", "decode"],
+        workers: int | None = None,
+        *,
+        num_codebooks: int | None = None,
+    ) -> AbstractContextManager[Crew]:
+        """Workers that several calls of `encode`, or of `decode`, share, each call made in a thread of its own.
+
+        with tokenizer.crew("encode", 8) as crew:      # in each of some threads, file by file:
+            codes = tokenizer.encode(path, workers=crew)
+        """
+        side = self._encoding(num_codebooks) if direction == "encode" else Side(self.codec, "decode")
+        return self._crew(side, workers)
+
+    @contextmanager
+    def _crew(self, side: Side, workers: int | Crew | None) -> Iterator[Crew]:
+        if isinstance(workers, Crew):
+            if workers.side != side:
+                raise ValueError("the crew is that of another tokenizer, direction or number of codebooks")
+            yield workers
+            return
+        workers = torch.get_num_threads() if workers is None else workers
         if not isinstance(workers, int) or workers < 1:
-            raise ValueError(f"workers is {workers!r}; it must be an integer of at least 1, or None")
-        return workers
+            raise ValueError(f"workers is {workers!r}; it must be an integer of at least 1, a crew, or None")
+        with crew(side, workers) as workforce:
+            yield workforce
 
     def _checked(self, codes: Codes) -> Codes:
         check_belongs(codes, self.codec, self.info)

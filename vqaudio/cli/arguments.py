@@ -3,7 +3,8 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +12,9 @@ from vqaudio import __version__
 from vqaudio.cli.coding import UsageError, decode, encode, reconstruct
 from vqaudio.cli.info import info
 from vqaudio.cli.reporting import in_one_sentence, note
+from vqaudio.cli.streaming import decode_stream, encode_stream
 from vqaudio.cli.training import prepare, train
+from vqaudio.pcm import ENCODINGS
 
 FILES_HELP = "files, folders (searched with all below them) or quoted patterns such as 'corpus/**/*.flac'"
 FORMATS = ("wav", "flac", "ogg", "opus", "mp3")
@@ -26,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: --{next(iter(overrides))}")
     options.overrides = overrides
     try:
-        status: int = options.run(options)
+        status: int = (_streaming(options) or options.run)(options)
         return status
     except UsageError as error:
         parser.error(str(error))
@@ -39,6 +42,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         note(f"vqaudio: {in_one_sentence(error)}")
         return 1
+
+
+def _streaming(options: argparse.Namespace) -> Callable[[argparse.Namespace], int] | None:
+    """What does a command between pipes, if that is asked for; without, files and --out are."""
+    if options.run not in (encode, decode):
+        return None
+    if options.stream:
+        return encode_stream if options.run is encode else decode_stream
+    if not options.files or options.out is None:
+        raise UsageError("files and --out are wanted, or --stream")
+    return None
 
 
 def _split_overrides(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
@@ -74,9 +88,10 @@ def _add_coding(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     }
     for name, (run, text) in described.items():
         command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
-        command.set_defaults(run=run)
-        command.add_argument("files", nargs="+", metavar="FILES", help=FILES_HELP)
-        command.add_argument("--out", type=_folder, required=True, metavar="DIR", help="folder for the results")
+        command.set_defaults(run=run, stream=False)
+        streams = name != "reconstruct"
+        command.add_argument("files", nargs="*" if streams else "+", metavar="FILES", help=FILES_HELP)
+        command.add_argument("--out", type=_folder, required=not streams, metavar="DIR", help="folder for the results")
         command.add_argument(
             "--model", default="speech-16k", metavar="NAME_OR_FOLDER", help="default: %(default)s, which ships along"
         )
@@ -86,6 +101,11 @@ def _add_coding(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
             "--kbps", type=float, metavar="R", help="as many codebooks as fit R kbit/s for each channel"
         )
         command.add_argument("--device", default="cpu", help="such as cuda or cuda:1; default: %(default)s")
+        command.add_argument(
+            "--workers", type=_count, metavar="N", help="threads that share the work; default: as many as torch uses"
+        )
+        command.add_argument("--start", type=_seconds, default=Fraction(0), metavar="S", help="begin S seconds in")
+        command.add_argument("--end", type=_seconds, metavar="S", help="end S seconds in; default: at the end")
         if name != "decode":
             command.add_argument(
                 "--channels", choices=("mix", "keep"), default="mix", help="mix them into one (default), or keep each"
@@ -98,6 +118,30 @@ def _add_coding(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
                 help="of the decoded audio; default: model",
             )
             command.add_argument("--format", choices=FORMATS, default="wav", help="default: %(default)s")
+        if streams:
+            _add_streaming(command, name)
+
+
+def _add_streaming(command: argparse.ArgumentParser, name: str) -> None:
+    group = command.add_argument_group("pipes", "arecord | vqaudio encode --stream | vqaudio decode --stream | aplay")
+    group.add_argument("--stream", action="store_true", help="from standard input to standard output, as it comes")
+    group.add_argument(
+        "--block-frames",
+        type=_count,
+        metavar="N",
+        help="come out every N frames, 1 for the least delay; default: blocks, and so codes, as those of files",
+    )
+    group.add_argument(
+        "--pcm",
+        choices=("auto", "wav", *ENCODINGS),
+        default="auto",
+        help="samples behind a WAV header, or bare; auto: WAV, or bare s16le if no header comes"
+        if name == "encode"
+        else "samples behind a WAV header (auto, wav), or bare",
+    )
+    if name == "encode":
+        group.add_argument("--input-rate", type=_count, metavar="HZ", help="of bare samples; default: the model's")
+        group.add_argument("--input-channels", type=_count, metavar="C", help="of bare samples; default: 1")
 
 
 def _add_info(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -148,6 +192,22 @@ def _folder(text: str) -> Path:
     if path.exists() and not path.is_dir():
         raise argparse.ArgumentTypeError(f"{text} is a file, and a folder is wanted")
     return path
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive whole number")
+    return int(text)
+
+
+def _seconds(text: str) -> Fraction:
+    try:
+        seconds = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        seconds = Fraction(-1)
+    if seconds < 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds from 0 on")
+    return seconds
 
 
 def _rate(text: str) -> int | Literal["source"] | None:

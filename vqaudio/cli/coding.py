@@ -1,15 +1,17 @@
 """vqaudio encode, decode, reconstruct."""
 
+import threading
 import time
 from argparse import Namespace
 from collections.abc import Callable
-from dataclasses import dataclass
+from math import inf
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 from vqaudio.cli.files import Plan, Task, plan
 from vqaudio.cli.reporting import Progress, note, run_tasks, say
 from vqaudio.codes import Codes
+from vqaudio.engine import Crew
 from vqaudio.io import AUDIO_EXTENSIONS, AudioWriter
 from vqaudio.tokenizer import AudioTokenizer
 
@@ -20,59 +22,70 @@ class UsageError(ValueError):
     """An option that makes no sense with the model at hand."""
 
 
-@dataclass
 class Totals:
-    files: int = 0
-    seconds: float = 0.0  # of audio
-    elapsed: float = 0.0
+    """What has been done since it was made; files may be added from several threads."""
 
-    def add(self, codes: Codes, elapsed: float) -> None:
-        self.files += 1
-        self.seconds += codes.seconds
-        self.elapsed += elapsed
+    def __init__(self) -> None:
+        self.files = 0
+        self.seconds = 0.0  # of audio
+        self._started = time.perf_counter()
+        self._lock = threading.Lock()
+
+    def add(self, seconds: float) -> None:
+        with self._lock:
+            self.files += 1
+            self.seconds += seconds
 
     def line(self, out: Path) -> str:
         files = f"{self.files} file{'s' * (self.files != 1)}"
-        return f"{files}, {self.seconds:.1f} s of audio, {_times(self.seconds, self.elapsed)} times real time -> {out}"
+        times = _times(self.seconds, time.perf_counter() - self._started)
+        return f"{files}, {self.seconds:.1f} s of audio, {times} times real time -> {out}"
 
 
 def encode(options: Namespace) -> int:
     """Audio files -> code files."""
     todo = plan(options.files, options.out, extensions=AUDIO_EXTENSIONS, suffixes=[CODES_EXTENSION])
-    tokenizer, num_codebooks = _tokenizer(options)
-    totals = Totals()
+    tokenizer, num_codebooks = load_tokenizer(options)
+    with tokenizer.crew("encode", options.workers, num_codebooks=num_codebooks) as crew:
+        totals = Totals()
 
-    def work(task: Task, progress: Progress) -> None:
-        started = time.perf_counter()
-        codes = tokenizer.encode(task.source, num_codebooks=num_codebooks, channels=options.channels, progress=progress)
-        _save(codes, task.outputs[0])
-        totals.add(codes, time.perf_counter() - started)
+        def work(task: Task, progress: Progress) -> None:
+            codes = tokenizer.encode(
+                task.source,
+                num_codebooks=num_codebooks,
+                channels=options.channels,
+                workers=crew,
+                progress=progress,
+                **_excerpt(options),
+            )
+            _save(codes, task.outputs[0])
+            totals.add(codes.seconds)
 
-    return _run(todo, work, totals, options.out)
+        return _run(todo, work, totals, options.out, at_once=crew.capacity)
 
 
 def decode(options: Namespace) -> int:
     """Code files -> audio files."""
     todo = plan(options.files, options.out, extensions={CODES_EXTENSION}, suffixes=[f".{options.format}"])
-    tokenizer, num_codebooks = _tokenizer(options)
-    totals = Totals()
+    tokenizer, num_codebooks = load_tokenizer(options)
+    with tokenizer.crew("decode", options.workers) as crew:
+        totals = Totals()
 
-    def work(task: Task, progress: Progress) -> None:
-        started = time.perf_counter()
-        codes = Codes.load(task.source)
-        if num_codebooks is not None:
-            codes = codes.prefix(num_codebooks)
-        _write(tokenizer, codes, task.outputs[0], options.sample_rate, progress)
-        totals.add(codes, time.perf_counter() - started)
+        def work(task: Task, progress: Progress) -> None:
+            codes = Codes.load(task.source)
+            if num_codebooks is not None:
+                codes = codes.prefix(num_codebooks)
+            seconds = _write(tokenizer, codes, task.outputs[0], options, progress, workers=crew)
+            totals.add(seconds)
 
-    return _run(todo, work, totals, options.out)
+        return _run(todo, work, totals, options.out, at_once=crew.capacity)
 
 
 def reconstruct(options: Namespace) -> int:
     """Audio files -> code files and what they decode to, with a line of figures for each."""
     suffixes = [CODES_EXTENSION, f".{options.format}"]
     todo = plan(options.files, options.out, extensions=AUDIO_EXTENSIONS, suffixes=suffixes)
-    tokenizer, num_codebooks = _tokenizer(options)
+    tokenizer, num_codebooks = load_tokenizer(options)
     totals = Totals()
     width = max([4, *(len(task.source.name) for task in todo.tasks)])
     if todo.tasks:
@@ -85,29 +98,33 @@ def reconstruct(options: Namespace) -> int:
             task.source,
             num_codebooks=num_codebooks,
             channels=options.channels,
+            workers=options.workers,
             progress=lambda part: progress(part / 2),
+            **_excerpt(options),
         )
         _save(codes, task.outputs[0])
         encoded = time.perf_counter()
-        _write(tokenizer, codes, task.outputs[1], options.sample_rate, lambda part: progress(0.5 + part / 2))
+        whole = Namespace(sample_rate=options.sample_rate, start=0, end=None)  # what was encoded
+        _write(tokenizer, codes, task.outputs[1], whole, lambda part: progress(0.5 + part / 2), workers=options.workers)
         decoded = time.perf_counter()
-        totals.add(codes, decoded - started)
+        totals.add(codes.seconds)
         counts = f"{codes.seconds:8.2f} {codes.num_frames:7} {codes.num_codebooks:9} {_kbps(codes):6.2f}"
         speeds = f"{_times(codes.seconds, encoded - started):>6}  {_times(codes.seconds, decoded - encoded):>6}"
         say(f"{task.source.name:{width}}  {counts}  {speeds}")
 
-    return _run(todo, work, totals, options.out)
+    # One file after the other, each with all workers, so that the figures are those of the file.
+    return _run(todo, work, totals, options.out, at_once=1)
 
 
-def _run(todo: Plan, work: Callable[[Task, Progress], None], totals: Totals, out: Path) -> int:
+def _run(todo: Plan, work: Callable[[Task, Progress], None], totals: Totals, out: Path, *, at_once: int) -> int:
     out.mkdir(parents=True, exist_ok=True)
-    status = run_tasks(todo.tasks, todo.failures, work)
+    status = run_tasks(todo.tasks, todo.failures, work, at_once=at_once)
     if totals.files:
         say(totals.line(out))
     return status
 
 
-def _tokenizer(options: Namespace) -> tuple[AudioTokenizer, int | None]:
+def load_tokenizer(options: Namespace) -> tuple[AudioTokenizer, int | None]:
     """The model, and how many codebooks --codebooks or --kbps mean; None for all there are."""
     tokenizer = AudioTokenizer.from_pretrained(options.model, device=options.device)
     if options.codebooks is not None and not 1 <= options.codebooks <= tokenizer.num_codebooks:
@@ -129,24 +146,32 @@ def _save(codes: Codes, path: Path) -> None:
     codes.save(path)
 
 
+def _excerpt(options: Namespace) -> dict[str, Any]:
+    return {"start": options.start, "end": options.end}
+
+
 def _write(
     tokenizer: AudioTokenizer,
     codes: Codes,
     path: Path,
-    sample_rate: int | Literal["source"] | None,
+    options: Namespace,
     progress: Progress,
-) -> None:
-    """Decode into a file block by block."""
-    blocks = tokenizer.decode_blocks(codes, sample_rate=sample_rate)
-    rate = tokenizer.output_rate(codes, sample_rate)
+    *,
+    workers: int | Crew | None,
+) -> float:
+    """Decode into a file block by block; how many seconds that were."""
+    blocks = tokenizer.decode_blocks(codes, sample_rate=options.sample_rate, workers=workers, **_excerpt(options))
+    rate = tokenizer.output_rate(codes, options.sample_rate)
+    wanted = min(codes.seconds, inf if options.end is None else options.end) - min(options.start, codes.seconds)
     path.parent.mkdir(parents=True, exist_ok=True)
     with AudioWriter(path, rate, codes.channels) as writer:
         for block in blocks:
             writer.write(block)
-            progress(writer.num_samples / rate / max(codes.seconds, 1 / rate))
+            progress(min(1.0, writer.num_samples / rate / max(float(wanted), 1 / rate)))
     if writer.num_clipped:
         count = f"{writer.num_clipped} sample{'s' * (writer.num_clipped > 1)}"
         note(f"{path}: {count} beyond full scale clipped")
+    return writer.num_samples / rate
 
 
 def _kbps(codes: Codes) -> float:

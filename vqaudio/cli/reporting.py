@@ -8,6 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from vqaudio.cli.files import Task
+from vqaudio.engine import side_by_side
 
 Progress = Callable[[float], None]  # told which part of a file is done, 0 to 1
 
@@ -43,21 +44,37 @@ def progress_bar(total: float, unit: str) -> Iterator[tqdm]:
         yield bar
 
 
-def run_tasks(tasks: Sequence[Task], failures: Sequence[str], work: Callable[[Task, Progress], None]) -> int:
-    """`work` on every task, whatever happens to the others; failures are listed at the end. Returns the exit status."""
-    failures = list(failures)
-    with progress_bar(len(tasks), "files") as bar:
-        for number, task in enumerate(tasks):
+def run_tasks(
+    tasks: Sequence[Task],
+    failures: Sequence[str],
+    work: Callable[[Task, Progress], None],
+    *,
+    at_once: int = 1,
+) -> int:
+    """`work` on every task, whatever happens to the others, `at_once` side by side. Returns the exit status.
 
-            def progress(part: float, number: int = number) -> None:
-                bar.update(number + part - bar.n)
+    Failures are listed at the end, in the order of the tasks.
+    """
+    found: dict[int, str] = {}
+    parts = [0.0] * len(tasks)
+    with progress_bar(len(tasks), "files") as bar:
+
+        def do(number: int) -> None:
+            task = tasks[number]
+
+            def progress(part: float) -> None:
+                parts[number] = part
+                bar.update(sum(parts) - bar.n)
 
             bar.set_description_str(task.source.name, refresh=False)
             try:
                 work(task, progress)
             except Exception as error:  # one file must not cost the others their turn
-                failures.append(in_one_sentence(error, task.source))
+                found[number] = in_one_sentence(error, task.source)
             progress(1.0)
+
+        side_by_side(do, range(len(tasks)), min(at_once, max(1, len(tasks))))
+    failures = [*failures, *(found[number] for number in sorted(found))]
     if failures:
         count = len(failures)
         note(f"{count} failure{'s' * (count > 1)}:" if count > 1 else "1 failure:")

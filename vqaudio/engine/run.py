@@ -4,16 +4,16 @@
     worker A      0 1 2 3         8 9 …          carries the state on where the piece before is done
     worker B          (3) 4 5 6 7                or starts apart, warmed up by the block before its first
 
-Whichever way a piece begins, its outputs are the same, bit for bit; that is what the grid is for. Every run holds a seat
-for the piece it works on. A seat that no other run wants lets it begin one more piece apart, so that many files use the
-workers without warming anything up, and the last or only one still uses them all.
+Whichever way a piece begins, its outputs are the same, bit for bit; that is what the grid is for. Every run holds a
+seat for the piece it works on. A seat that no other run wants lets it begin one more piece apart, so that many files
+use the workers without warming anything up, and the last or only one still uses them all.
 """
 
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import islice
 from queue import Empty, SimpleQueue
@@ -104,14 +104,24 @@ class Crew:
         self.capacity = count * side.lanes
         self._queue: SimpleQueue[Piece | None] = SimpleQueue()
         self._stopping = False
+        self._lock = threading.Lock()
 
     def submit(self, piece: Piece) -> None:
-        self._queue.put(piece)
+        with self._lock:
+            if self._stopping:
+                piece.fail(_dismissed())
+            else:
+                self._queue.put(piece)
 
     def stop(self, count: int) -> None:
-        self._stopping = True
-        for _ in range(count):
-            self._queue.put(None)
+        """Whoever still waits for a piece gets an error: it may be another thread, as after an interrupt."""
+        with self._lock:
+            self._stopping = True
+            with suppress(Empty):
+                while piece := self._queue.get(block=False):
+                    piece.fail(_dismissed())
+            for _ in range(count):
+                self._queue.put(None)
 
     def serve(self) -> None:
         """What each worker does until `stop`: take pieces, as many as there are lanes, and run them block by block."""
@@ -123,6 +133,8 @@ class Crew:
         except BaseException as error:  # making the steps has failed: so does everything that waits for them
             while (piece := self._queue.get()) is not None:
                 piece.fail(error)
+        for piece in active:
+            piece.fail(_dismissed())
 
     def _fill(self, active: list[Piece]) -> bool:
         """Wait for a piece if there is none, and take more while there are lanes; False when all is over."""
@@ -159,7 +171,7 @@ class Crew:
         """Pieces (C, ..., t) of any lengths -> outputs (C, ..., n) block by block, `total(inputs)` of them in all.
 
         `num_blocks` is how many blocks of the recording there will be, if known, or if later ones are not wanted. With
-        a `first_block`, outputs begin with its first, and the pieces with the input of block `grid.start_of(first_block)`.
+        a `first_block`, outputs begin with its first, and the pieces with block `grid.start_of(first_block)`.
         """
         grid = self.side.grid
         start = grid.start_of(first_block)
@@ -209,10 +221,16 @@ class Crew:
         return len(block.data) < self.capacity
 
 
+def _dismissed() -> RuntimeError:
+    return RuntimeError("the crew was dismissed before this was computed")
+
+
 class Group:
     """The same blocks of all channels of a recording: one piece each."""
 
-    def __init__(self, grid: Grid, blocks: list[Block], streams: list[Stream], *, warm_up: Sequence[Block] = ()) -> None:
+    def __init__(
+        self, grid: Grid, blocks: list[Block], streams: list[Stream], *, warm_up: Sequence[Block] = ()
+    ) -> None:
         self.grid, self.blocks, self.streams = grid, blocks, streams
         self.finished = False
         self.pieces = [

@@ -22,7 +22,8 @@ from vqaudio.models import Codec
 from vqaudio.nn import Program, Stream, UnreadableError
 from vqaudio.quantize import FoldedQuantizer
 
-# A block costs some 2.5 ms whatever its length, most of it for bringing the weights into the cache. `benchmarks/blocks.py`
+# A block costs some 2 ms whatever its length, much of it for bringing the weights into the cache; what longer and
+# shorter ones cost is in benchmarks/README.md, from benchmarks/blocks.py.
 BLOCK_FRAMES = 200
 GPU_LANES = 16  # recordings, or pieces of one, side by side
 
@@ -161,7 +162,8 @@ def _kept(side: Side) -> Iterator[tuple[Program | None, FoldedQuantizer | None]]
             return None
 
     def folded() -> FoldedQuantizer | None:
-        return FoldedQuantizer(codec.quantizer) if FoldedQuantizer.can_fold(codec.quantizer) else None
+        quantizer = codec.quantizer
+        return FoldedQuantizer(quantizer) if FoldedQuantizer.can_fold(quantizer) else None
 
     with _lent(module, length, program) as own, _lent(codec.quantizer, 0, folded) as quantizer:
         yield own, quantizer

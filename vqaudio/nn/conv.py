@@ -127,7 +127,9 @@ class CausalConvTranspose1d(Layer):
             return x.new_zeros(x.shape[0], self.out_channels, 0)
         y = _convolved(self.conv, _with_history(x, history=1, key=self.stream_key, stream=stream))
         B, _, N = y.shape
-        rows = y.transpose(1, 2).reshape(B, N * self.stride, self.out_channels)  # a frame's channels: its samples' in turn
+        rows = y.transpose(1, 2).reshape(
+            B, N * self.stride, self.out_channels
+        )  # a frame's channels: its samples' in turn
         return rows.transpose(1, 2)
 
 
@@ -137,7 +139,9 @@ class CausalConvTranspose1d(Layer):
 def _convolved(conv: nn.Conv1d, rows: Tensor) -> Tensor:
     """Rows (B, L, C_in), history included -> (B, C_out, N), as `conv` defines it."""
     (kernel,), (stride,), (dilation,) = conv.kernel_size, conv.stride, conv.dilation
-    plain = conv.groups == 1 and (stride == 1 or (dilation == 1 and kernel % stride == 0 and rows.shape[1] % stride == 0))
+    plain = conv.groups == 1 and (
+        stride == 1 or (dilation == 1 and kernel % stride == 0 and rows.shape[1] % stride == 0)
+    )
     depthwise = conv.groups == conv.in_channels == conv.out_channels and stride == 1
     if rows.device.type != "cpu" or not (plain or depthwise):
         out: Tensor = conv(rows.transpose(1, 2))

@@ -25,7 +25,7 @@ class Value:
 
     @classmethod
     def __torch_function__(cls, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> "Value":
-        """A function of torch is applied to a value: recorded as itself, or with its arguments if they say something."""
+        """A function of torch is applied to a value: recorded as it is, or with its arguments if they say something."""
         (value, *rest) = args
         said = {name: given for name, given in (kwargs or {}).items() if given is not False}  # relu: inplace=False
         return value.record((function, rest, said) if rest or said else function, value)

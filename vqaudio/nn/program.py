@@ -120,7 +120,7 @@ class Program:
             return [lambda: torch.add(*inputs, out=output)]
         if step is F.relu:
             return [lambda: torch.clamp(inputs[0], min=0.0, out=output)]
-        return [lambda: torch._C._nn.gelu(inputs[0], out=output)]
+        return [lambda: torch.ops.aten.gelu.out(inputs[0], out=output)]
 
     def _is_added(self, position: int) -> bool:
         """Whether the next node does nothing but add this one's output, which has no other use, to another value."""
@@ -201,7 +201,7 @@ def _snake(layer: Snake, x: Tensor, output: Tensor) -> None:
 
 
 class _Buffers:
-    """The memory of every value: (room for the past + T, C). What holds no past is used again when its value is dead."""
+    """The memory of every value: (room for the past + T, C). Where there is no past, it is used again later."""
 
     def __init__(self, nodes: list[_Node], start: Value, end: Value) -> None:
         self._last_use = {start: -1, end: len(nodes)}

@@ -1,8 +1,8 @@
 """The nearest-code search of a projected residual quantiser with everything multiplied out that can be.
 
-A level projects what the levels before it left over, z_k = W_k (r - out_1 - … - out_{k-1}) + b_k. Projections are linear,
-so all of them are taken of the latents at once, and what a code chosen at level j takes away from z_k, W_k out_j, is
-looked up in a table of V rows. What is left for each level is one thin matrix product against its codes, the search
+A level projects what the levels before it left over, z_k = W_k (r - out_1 - … - out_{k-1}) + b_k. Projections are
+linear, so all of them are taken of the latents at once, and what a code chosen at level j takes away from z_k, which is
+W_k out_j, is looked up in a table of V rows. What is left for each level is one thin matrix product against its codes, the search
 for the largest score, and one row of a table for each frame: none of it in the width of the latents.
 
     z_1 … z_K  =  W r + b                                    one product for all levels
@@ -11,6 +11,8 @@ for the largest score, and one row of a table for each frame: none of it in the 
 
 Mathematically the codes are those of `ResidualQuantizer.encode`; rounding differs.
 """
+
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -29,7 +31,9 @@ class FoldedQuantizer:
         with torch.no_grad():
             widths = [level.project_in.out_features for level in levels]
             self._ends = torch.tensor([0, *widths]).cumsum(0).tolist()
-            self._projection = torch.cat([level.project_in.weight for level in levels]).t().contiguous()  # (D, sum of d)
+            self._projection = (
+                torch.cat([level.project_in.weight for level in levels]).t().contiguous()
+            )  # (D, sum of d)
             self._offset = torch.cat([level.project_in.bias for level in levels])
             codes = [level.table.codes for level in levels]
             self._codes = [table.t().contiguous() for table in codes]  # (d, V)
@@ -45,7 +49,7 @@ class FoldedQuantizer:
         self._normalized = [level.table.normalized for level in levels]
 
     @staticmethod
-    def can_fold(quantizer: object) -> bool:
+    def can_fold(quantizer: object) -> TypeGuard[ResidualQuantizer]:
         """Whether all levels of a quantiser are projected to codebooks."""
         return isinstance(quantizer, ResidualQuantizer) and len(_levels(quantizer)) == len(quantizer.levels)
 
