@@ -49,6 +49,7 @@ STEPS = {
     "tokenizer": 5,
     "session": 5,
     "data": 5,
+    "doctor": 6,
     "training": 6,
     "evaluation": 7,
     "cli": 8,

@@ -61,7 +61,10 @@ class CodeStreamWriter:
 
 
 def read_code_stream(file: BinaryIO, name: str) -> Iterator[Codes]:
-    """The codes of a stream, chunk by chunk as they come; CodesError names the stream if it is foreign or cut off."""
+    """The codes of a stream, chunk by chunk as they come; CodesError names the stream if it is foreign or cut off.
+
+    The first have no frames: they tell of what kind the others will be.
+    """
     line = file.readline(LONGEST_HEADER)
     try:
         header = json.loads(line)
@@ -74,6 +77,8 @@ def read_code_stream(file: BinaryIO, name: str) -> Iterator[Codes]:
     if known[0] != FORMAT or not isinstance(known[1], int) or known[1] > VERSION:
         raise CodesError(f"{name}: calls itself {known[0]!r} version {known[1]!r}; read is version {VERSION}")
     dtype = np.dtype(_dtype(codebook_sizes))
+    nothing = torch.zeros(channels, len(codebook_sizes), 0, dtype=torch.int64)
+    yield Codes(nothing, codebook_sizes=codebook_sizes, num_samples=0, source_num_samples=0, **facts)
     while True:
         head = file.read(_CHUNK.size)
         if len(head) < _CHUNK.size:

@@ -10,6 +10,7 @@ from typing import Literal
 
 from vqaudio import __version__
 from vqaudio.cli.coding import UsageError, decode, encode, reconstruct
+from vqaudio.cli.doctor import doctor
 from vqaudio.cli.info import info
 from vqaudio.cli.reporting import in_one_sentence, note
 from vqaudio.cli.streaming import decode_stream, encode_stream
@@ -149,6 +150,11 @@ def _add_info(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     command = commands.add_parser("info", help=text, description=text, allow_abbrev=False)
     command.set_defaults(run=info)
     command.add_argument("things", nargs="+", metavar="THING", help="a file, a model folder or the name of a model")
+
+    text = "check this machine: versions, golden codes, near-ties; what to paste into a bug report"
+    command = commands.add_parser("doctor", help=text, description=text, allow_abbrev=False)
+    command.set_defaults(run=doctor)
+    command.add_argument("--device", default="cpu", help="such as cuda; default: %(default)s")
 
 
 def _add_training(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -2,8 +2,8 @@
 
 A level projects what the levels before it left over, z_k = W_k (r - out_1 - … - out_{k-1}) + b_k. Projections are
 linear, so all of them are taken of the latents at once, and what a code chosen at level j takes away from z_k, which is
-W_k out_j, is looked up in a table of V rows. What is left for each level is one thin matrix product against its codes, the search
-for the largest score, and one row of a table for each frame: none of it in the width of the latents.
+W_k out_j, is looked up in a table of V rows. What is left for each level is one thin matrix product against its codes,
+the search for the largest score, and one row of a table for each frame: none of it in the width of the latents.
 
     z_1 … z_K  =  W r + b                                    one product for all levels
     scores     =  z_k · codes_k - ‖codes_k‖²/2               one product for each level

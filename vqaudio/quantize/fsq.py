@@ -79,6 +79,12 @@ class ScalarLevel(nn.Module):
     def select(self, residual: Tensor) -> Tensor:
         return self._to_index(self._bounded(residual).round())
 
+    def scores(self, residual: Tensor, indices: Tensor) -> Tensor:
+        """(M, D), (M,) -> (M,): minus half the squared distance to given codes, in grid steps."""
+        half = torch.div(self.steps, 2, rounding_mode="floor")
+        digits = torch.div(indices.unsqueeze(-1), self.radix, rounding_mode="floor") % self.steps
+        return -0.5 * (self._bounded(residual) - (digits - half)).square().sum(dim=-1)
+
     def embed(self, indices: Tensor) -> Tensor:
         digits = torch.div(indices.unsqueeze(-1), self.radix, rounding_mode="floor") % self.steps
         out: Tensor = self.project_out(self._grid(digits.to(self.project_out.weight.dtype)))

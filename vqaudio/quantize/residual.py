@@ -52,6 +52,8 @@ class Level(Protocol):
 
     def select(self, residual: Tensor) -> Tensor: ...
 
+    def scores(self, residual: Tensor, indices: Tensor) -> Tensor: ...
+
     def embed(self, indices: Tensor) -> Tensor: ...
 
     def learn(self, residual: Tensor, indices: Tensor, *, generator: torch.Generator | None) -> Tensor: ...
@@ -90,6 +92,10 @@ class VectorLevel(nn.Module):
 
     def select(self, residual: Tensor) -> Tensor:
         return self.table.nearest(self._code_space(residual))
+
+    def scores(self, residual: Tensor, indices: Tensor) -> Tensor:
+        """(M, D), (M,) -> (M,): what `select` makes as large as it can, for given codes."""
+        return self.table.scores(self._code_space(residual), indices)
 
     def embed(self, indices: Tensor) -> Tensor:
         e = self.table.lookup(indices)
@@ -182,7 +188,8 @@ class ResidualQuantizer(nn.Module):
         self.codebook_sizes = tuple(level.size for level in levels)
 
     @property
-    def _chain(self) -> list[Level]:
+    def chain(self) -> list[Level]:
+        """The levels, in order."""
         return cast(list[Level], list(self.levels))
 
     def forward(
@@ -200,7 +207,7 @@ class ResidualQuantizer(nn.Module):
         z = latents.float().transpose(1, 2).reshape(B * N, D)
         rows_used = used.repeat_interleave(N)  # (B * N,)
         residual, total = z, torch.zeros_like(z)
-        projected = self._chain[0].projected
+        projected = self.chain[0].projected
         codes, revived, num_revived = [], [], []
         losses: dict[str, list[Tensor]] = {}
         energies = []
@@ -208,7 +215,7 @@ class ResidualQuantizer(nn.Module):
         latent_energy = (z - z.mean(dim=0)).detach().square().sum().clamp(min=1e-12)
         # looked at once for the whole chain: items with few codebooks would hide a NaN from the later levels
         learning = self.training and bool(z.isfinite().all())
-        for index, level in enumerate(self._chain):
+        for index, level in enumerate(self.chain):
             active = rows_used > index
             out = level(residual)
             weight = active.to(z.dtype) / active.sum().clamp(min=1)
@@ -240,7 +247,7 @@ class ResidualQuantizer(nn.Module):
         B, D, N = latents.shape
         residual = latents.float().transpose(1, 2).reshape(B * N, D)
         codes = []
-        for level in self._chain[:K]:
+        for level in self.chain[:K]:
             indices = level.select(residual)
             residual = residual - level.embed(indices)
             codes.append(indices.view(B, N))
@@ -249,14 +256,14 @@ class ResidualQuantizer(nn.Module):
     def decode(self, codes: Tensor) -> Tensor:
         """(B, k, N) -> (B, D, N) for any k up to K: the sum of the codes' embeddings, added in order of levels."""
         check_codes(codes, self.codebook_sizes)
-        latents = torch.stack([level.embed(codes[:, i]) for i, level in enumerate(self._chain) if i < codes.shape[1]])
+        latents = torch.stack([level.embed(codes[:, i]) for i, level in enumerate(self.chain) if i < codes.shape[1]])
         return latents.sum(dim=0).transpose(1, 2)
 
     @torch.no_grad()
     def codebook(self, index: int) -> Tensor:
         """(V, D) after the output projection, so that `decode` is the sum of rows."""
         check_level(index, len(self.levels))
-        level = self._chain[index]
+        level = self.chain[index]
         return level.embed(torch.arange(level.size, device=next(self.buffers()).device))
 
     @torch.no_grad()
@@ -264,6 +271,6 @@ class ResidualQuantizer(nn.Module):
         """Start every level from the residuals (M, D) that reach it; M of ten times the codebook size is enough."""
         check_rows(latents, self.dim)
         residual = latents.float()
-        for level in self._chain:
+        for level in self.chain:
             level.fit(residual, generator=generator)
             residual = residual - level.embed(level.select(residual))

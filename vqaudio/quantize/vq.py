@@ -89,6 +89,11 @@ class Codebook(nn.Module):
         bias = -0.5 * codes.square().sum(dim=-1)
         return torch.cat([first_largest(torch.addmm(bias, rows, codes.t())) for rows in x.split(_SEARCH_ROWS)])
 
+    def scores(self, x: Tensor, indices: Tensor) -> Tensor:
+        """(M, d), (M,) -> (M,): what `nearest` makes as large as it can, x·e - ‖e‖²/2, for given codes."""
+        e = self.lookup(indices)
+        return ((x - 0.5 * e) * e).sum(dim=-1)
+
     def lookup(self, indices: Tensor) -> Tensor:
         return F.embedding(indices, self.codes)
 
@@ -219,6 +224,18 @@ class VectorQuantizer(nn.Module):
             stats={"residual_energy": energy.view(1), "revived": torch.tensor([len(revived)])},
             revived=((self.table.vectors, revived),) if self.table.update == "gradient" and len(revived) else (),
         )
+
+    @property
+    def chain(self) -> "list[VectorQuantizer]":
+        """The levels, of which this is the only one."""
+        return [self]
+
+    def scores(self, residual: Tensor, indices: Tensor) -> Tensor:
+        """(M, D), (M,) -> (M,): what the choice makes as large as it can, for given codes."""
+        return self.table.scores(residual, indices)
+
+    def embed(self, indices: Tensor) -> Tensor:
+        return self.table.lookup(indices)
 
     def encode(self, latents: Tensor, *, num_codebooks: int | None = None) -> Tensor:
         check_latents(latents, self.dim)
