@@ -8,8 +8,8 @@
     mimi         transformers            MimiConfig's own values; 8 codebooks, 1.1 kbps
 
 Weights do not change what a codec costs, so none are downloaded. Codebooks that start as zeros are drawn at random, or
-all codes would be 0. Every peer takes the whole recording in one pass, in inference mode. A package is imported where its
-system is built: it is in no other system's process, and one that is missing costs its own rows only.
+all codes would be 0. Every peer takes the whole recording in one pass, in inference mode. A package is imported where
+its system is built: it is in no other system's process, and one that is missing costs its own rows only.
 """
 
 import warnings
@@ -41,7 +41,7 @@ class Live:
 
     sample_rate: int
     frame_samples: int
-    encode_latency_seconds: float  # from an instant until its code is out, if computing takes no time
+    encode_latency_seconds: float  # as `Session.latency_seconds`: one frame, and the frames looked ahead
     decode_latency_seconds: float
     encoder: Callable[[], Callable[[Tensor], Any]]  # takes one frame, (frame_samples,)
     decoder: Callable[[], Callable[[Any], Any]]  # takes one of `codes`
@@ -275,8 +275,8 @@ def mimi_live() -> Live:
     def codes(audio: Tensor) -> list[Any]:
         return list(model.encode(audio[None, None]).audio_codes.split(1, dim=-1))  # (1, 8, 1) each
 
-    frame = model.config.frame_size  # samples; a code waits for the end of its frame, and decodes at once
-    return Live(24_000, frame, frame / 24_000, 0.0, encoder=encoder, decoder=decoder, codes=codes)
+    frame, latency = model.config.frame_size, model.config.frame_size / 24_000  # causal, so one frame
+    return Live(24_000, frame, latency, latency, encoder=encoder, decoder=decoder, codes=codes)
 
 
 PEERS = {

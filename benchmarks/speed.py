@@ -1,288 +1,455 @@
-"""Rates and memory beside EnCodec: python benchmarks/speed.py [--random] [--out benchmarks/speed.json]
+"""Speed and memory beside the peers: python benchmarks/speed.py [--quick] [--out benchmarks/speed.json]
 
-`speech-16k` through `AudioTokenizer.encode` and `.decode`, in memory, against EnCodec 24 kHz (`encodec` of PyPI, random
-weights, 6 kbps: eight codebooks at 75 Hz), on the same real speech, resampled beforehand to the rate of each. Weights
-do not change what a codec costs; `--random` takes random ones for ours too.
+    python3 -m venv .venv-bench && . .venv-bench/bin/activate
+    pip install -c constraints.txt -e '.[bench]'
+    python benchmarks/speed.py
 
-Times real time: best of rounds in which all systems take turns, so that other work hits none of them alone.
+In an environment of its own, since descript-audiotools wants a protobuf older than 3.20. peers.py says what the systems
+are; one whose package is missing has a row that says so. The machine should have nothing else to do. Prints Markdown
+tables and writes `speed.json` and `speed.png`; `--redraw` makes tables and plot again from the JSON.
 
-    one thread      torch may use one thread
-    two threads     torch may use two; EnCodec does, our engine codes one recording on one thread whatever is set
-    two at once     two recordings in two Python threads of one torch thread each; the rate is that of both together
+    memory     peak of one encode and one decode, each in a fresh process, above the level once all is imported, the
+               model loaded and the input made
+    rates      times real time in memory, of the same speech resampled beforehand to the rate of each: the best of
+               rounds in which all systems take turns, so that other work hits none of them alone
+    files      `vqaudio encode` and `decode` in a warm process, over a folder of 10 s FLAC files; and each in a fresh
+               process on recordings of one and three hours, with the peak above `import torch`
+    streaming  frame by frame on one thread: how long each push takes, beside Mimi's
+    cold       `vqaudio encode` of a 10 s file in a fresh process, wall time to its exit, beside importing torch alone
 
-Peak memory: each in a fresh process, resident memory above the level once all is imported and the model loaded (Linux).
-Cold start: `vqaudio encode` of a 10 s file in a fresh process, wall time to its exit, beside importing torch alone.
-Needs the `[bench]` extra.
+A system is left out at a length where encoding and decoding once would take longer than `--patience`, going by its pace
+at the length before; its row says how long it would take, and how much memory. Memory is measured on Linux.
 """
 
 import argparse
+import contextlib
+import io
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import warnings
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
-from common import machine, markdown_table, random_codec, real_speech, usable_cores, versions, write_results
-from torch import Tensor
+from common import machine, random_codec, real_speech, usable_cores, versions, write_results
+from peers import PEERS, Live, System, build, build_live
+from resident import level_kilobytes, peak_megabytes
+from speed_report import draw, tables
 
-from vqaudio import AudioTokenizer, Codes, save_codec, write_audio
+from vqaudio import AudioTokenizer, save_codec, write_audio
+from vqaudio.cli import main as vqaudio
+from vqaudio.io import AudioWriter
 from vqaudio.models import CodecConfig
+from vqaudio.tokenizer import shipped_models
 
-OURS, PEER = "vqaudio", "EnCodec 24 kHz"
-ENCODE_FROM_COMMAND_LINE = "import sys; from vqaudio.cli import main; sys.exit(main())"
+PARTS = ("memory", "rates", "files", "streaming", "cold")
+OUR_MODELS = ("speech-16k", "speech-16k-live")  # those of them that ship
+COMMAND_LINE = "import sys; from vqaudio.cli import main; sys.exit(main())"
+WARM_SECONDS = 2.0
+FILE_RATE, FILE_SECONDS = 16_000, 10.0
+OPERATIONS = ("encode", "decode")
 
 
 @dataclass(frozen=True)
-class System:
-    name: str
-    sample_rate: int
-    encode: Callable[[Tensor], Any]  # (T,) -> codes
-    decode: Callable[[Any], Tensor]
-    random_codes: Callable[[int], Any]  # of so many samples
+class Settings:
+    """Of a run; written into its results."""
+
+    lengths: tuple[float, ...] = (10.0, 60.0, 3600.0)  # of the audio in memory, seconds
+    rounds: int = 3  # at lengths up to 10 s; longer turns average by themselves and have one
+    threads: tuple[int, ...] = (1, 2) if usable_cores() > 1 else (1,)
+    patience: float = 240.0  # seconds
+    num_files: int = 60  # of 10 s
+    hours: tuple[float, ...] = (1.0, 3.0)  # of the long recordings
+    stream_seconds: float = 10.0
+    parts: tuple[str, ...] = PARTS
+
+    def rounds_at(self, seconds: float) -> int:
+        return self.rounds if seconds <= 10 else 1
 
 
-def our_system(model: str) -> System:
-    tokenizer = AudioTokenizer.from_pretrained(model)
-    rate = tokenizer.sample_rate
-
-    def random_codes(num_samples: int) -> Codes:
-        frames = tokenizer.frames_for(num_samples)
-        rows = [torch.randint(0, size, (frames,)) for size in tokenizer.codebook_sizes]
-        return Codes(
-            torch.stack(rows)[None],
-            codebook_sizes=tokenizer.codebook_sizes,
-            sample_rate=rate,
-            hop_length=tokenizer.hop_length,
-            num_samples=num_samples,
-            source_sample_rate=rate,
-            source_num_samples=num_samples,
-            token_fingerprint=tokenizer.token_fingerprint,
-        )
-
-    return System(OURS, rate, lambda audio: tokenizer.encode(audio, rate), tokenizer.decode, random_codes)
+QUICK = Settings(lengths=(2.0, 4.0), rounds=1, num_files=3, hours=(0.01, 0.02), stream_seconds=2.0)
 
 
-def encodec_system() -> System:
-    """As its README uses it, under inference mode."""
-    from encodec import EncodecModel  # here, so that it is in no other system's process
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of torch, about the weight norm that encodec uses
-        model = EncodecModel.encodec_model_24khz(pretrained=False).eval()
-    model.set_target_bandwidth(6.0)
-    for name, buffer in model.quantizer.named_buffers():
-        if name.endswith(".embed"):  # zeros until training starts them by k-means
-            buffer.normal_()
-
-    @torch.inference_mode()
-    def encode(audio: Tensor) -> Any:
-        return model.encode(audio[None, None])
-
-    @torch.inference_mode()
-    def decode(frames: Any) -> Tensor:
-        return model.decode(frames)
-
-    def random_codes(num_samples: int) -> Any:
-        return [(torch.randint(0, 1024, (1, 8, -(-num_samples // 320))), None)]
-
-    return System(PEER, model.sample_rate, encode, decode, random_codes)
+# ---- the systems
 
 
-def build(name: str, model: str) -> System:
-    return our_system(model) if name == OURS else encodec_system()
+def describe(keys: Sequence[str]) -> tuple[dict[str, System], list[dict[str, Any]]]:
+    """Those that can be built, by key; and an entry for each, also for those that cannot, with the reason."""
+    systems, entries = {}, []
+    for key in keys:
+        entry: dict[str, Any] = {"system": key, "name": name_of(key), "ours": key not in PEERS}
+        try:
+            system = build(key)
+        except Exception as error:  # whatever is wrong with a peer's packages costs its own rows only
+            if key not in PEERS:
+                raise
+            entry["not_measured"] = f"{PEERS[key].package}: {str(error).splitlines()[0]}"
+        else:
+            systems[key] = system
+            entry |= {
+                "sample_rate": system.sample_rate,
+                "parameters": system.parameters,
+                "bitrate": system.bitrate,
+            }
+        entries.append(entry)
+    return systems, entries
+
+
+def name_of(key: str) -> str:
+    return PEERS[key].name if key in PEERS else f"vqaudio {AudioTokenizer.from_pretrained(key).info.name}"
+
+
+def peer_versions(keys: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for package in {PEERS[key].package: None for key in keys if key in PEERS}:
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 # ---- rates
 
 
-def taken(function: Callable[[Any], Any], argument: Any, *, at_once: int) -> float:
-    """Wall seconds of `at_once` calls side by side."""
-    with ThreadPoolExecutor(at_once) as pool:
-        start = time.perf_counter()
-        for future in [pool.submit(function, argument) for _ in range(at_once)]:
-            future.result()
-        return time.perf_counter() - start
+def taken(function: Callable[[Any], Any], argument: Any) -> tuple[float, Any]:
+    """Wall seconds, and the result."""
+    start = time.perf_counter()
+    result = function(argument)
+    return time.perf_counter() - start, result
 
 
-def rates(systems: list[System], *, seconds: float, rounds: int, arrangements: dict[str, int]) -> list[dict[str, Any]]:
-    """One entry per system and arrangement (a name, and how many threads it is about)."""
-    audio = {system.name: real_speech(seconds, system.sample_rate) for system in systems}
-    codes = {system.name: system.encode(audio[system.name]) for system in systems}
-    for system in systems:
-        system.decode(codes[system.name])  # warm, as encoding is by now
-    best: dict[tuple[str, str], list[float]] = {}
+def pace(system: System) -> float:
+    """Seconds of encoding and decoding, for each second of audio, on one thread; leaves the system warm."""
+    torch.set_num_threads(1)
+    audio = real_speech(WARM_SECONDS, system.sample_rate)
+    for _ in range(2):  # TorchScript, which DAC and SNAC use, compiles in the first
+        encoding, codes = taken(system.encode, audio)
+        decoding, _ = taken(system.decode, codes)
+    return (encoding + decoding) / WARM_SECONDS
+
+
+def rates(systems: dict[str, System], *, seconds: float, rounds: int, threads: Sequence[int]) -> list[dict[str, Any]]:
+    """An entry for each system and number of threads."""
+    audio = {key: real_speech(seconds, system.sample_rate) for key, system in systems.items()}
+    best: dict[tuple[str, int], list[float]] = {}
     for _ in range(rounds):
-        for arrangement, threads in arrangements.items():
-            at_once = threads if arrangement.endswith("at once") else 1
-            torch.set_num_threads(threads // at_once)
-            for system in systems:
-                both = (
-                    taken(system.encode, audio[system.name], at_once=at_once) / at_once,
-                    taken(system.decode, codes[system.name], at_once=at_once) / at_once,
-                )
-                key = (arrangement, system.name)
-                best[key] = [min(pair) for pair in zip(best.get(key, both), both, strict=True)]
+        for number in threads:
+            torch.set_num_threads(number)
+            for key, system in systems.items():
+                encoding, codes = taken(system.encode, audio[key])
+                decoding, _ = taken(system.decode, codes)
+                both = [encoding, decoding]
+                best[key, number] = [min(pair) for pair in zip(best.get((key, number), both), both, strict=True)]
     return [
         {
             "seconds": seconds,
-            "arrangement": arrangement,
-            "system": name,
-            "encode_times_real_time": round(seconds / encode, 1),
-            "decode_times_real_time": round(seconds / decode, 1),
+            "system": key,
+            "threads": number,
+            "encode_times_real_time": times(seconds, encoding),
+            "decode_times_real_time": times(seconds, decoding),
         }
-        for (arrangement, name), (encode, decode) in best.items()
+        for (key, number), (encoding, decoding) in best.items()
     ]
+
+
+def times(seconds: float, elapsed: float) -> float:
+    return round(seconds / elapsed, 1)
 
 
 # ---- memory
 
 
-def resident_kilobytes(field: str) -> int:
-    """VmRSS (now) or VmHWM (the peak)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith(f"{field}:")).split()[1])
-
-
-def peak_megabytes(name: str, model: str, operation: str, seconds: float) -> float:
-    """Of one operation, in this process, above what is resident before it."""
-    torch.set_num_threads(1)
-    system = build(name, model)
-    audio = real_speech(seconds, system.sample_rate)
-    function, argument = (system.encode, audio)
-    if operation == "decode":
-        function, argument = (system.decode, system.random_codes(len(audio)))
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
-    level = resident_kilobytes("VmRSS")
+def own_peak(key: str, operation: str, seconds: float, threads: int) -> float:
+    """Of one operation in this process, which was started for it."""
+    torch.set_num_threads(threads)
+    system = build(key)
+    function: Callable[[Any], Any] = system.encode if operation == "encode" else system.decode
+    argument: Any = real_speech(seconds, system.sample_rate)
+    if operation == "decode":  # random ones, since encoding would leave memory behind that decoding takes up again
+        argument = system.random_codes(len(argument))
+    level = level_kilobytes()
     function(argument)
-    return round((resident_kilobytes("VmHWM") - level) / 1024, 1)
+    return peak_megabytes(level)
 
 
-def memory(model: str, *, seconds: float) -> list[dict[str, Any]]:
+def memory(keys: Sequence[str], *, seconds: float, threads: int) -> list[dict[str, Any]]:
     entries = []
-    for name in (OURS, PEER):
-        entry: dict[str, Any] = {"seconds": seconds, "system": name}
-        for operation in ("encode", "decode"):
-            request = json.dumps([name, model, operation, seconds])
-            command = [sys.executable, __file__, "--measure-memory", request]
-            entry[f"{operation}_peak_mb"] = float(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    for key in keys:
+        entry: dict[str, Any] = {"seconds": seconds, "system": key, "threads": threads}
+        for operation in OPERATIONS:
+            request = json.dumps([key, operation, seconds, threads])
+            found = subprocess.run([sys.executable, __file__, "--own-peak", request], stdout=subprocess.PIPE)
+            if found.returncode:  # such as -9, killed for its memory
+                entry[f"{operation}_not_measured"] = f"the process ended with status {found.returncode}"
+            else:
+                entry[f"{operation}_peak_mb"] = float(found.stdout)
         entries.append(entry)
     return entries
+
+
+# ---- in memory: rates and memory at each length
+
+
+def in_memory(systems: dict[str, System], settings: Settings) -> dict[str, Any]:
+    found: dict[str, list[dict[str, Any]]] = {"rates": [], "memory": [], "left_out": []}
+    paces = {key: pace(system) for key, system in systems.items()}
+    for seconds in sorted(settings.lengths):
+        in_time = {key: system for key, system in systems.items() if paces[key] * seconds <= settings.patience}
+        for key in systems:
+            if key not in in_time:
+                reason = reason_for(paces[key] * seconds, expected_megabytes(found["memory"], key, seconds))
+                found["left_out"].append({"seconds": seconds, "system": key, "not_measured": reason})
+        if "memory" in settings.parts:
+            found["memory"] += memory(list(in_time), seconds=seconds, threads=max(settings.threads))
+        if "rates" in settings.parts:
+            now = rates(in_time, seconds=seconds, rounds=settings.rounds_at(seconds), threads=settings.threads)
+            paces |= {
+                entry["system"]: sum(1 / entry[f"{operation}_times_real_time"] for operation in OPERATIONS)
+                for entry in now
+                if entry["threads"] == min(settings.threads)
+            }
+            found["rates"] += now
+        note(f"{seconds:g} s of audio in memory")
+    return found
+
+
+def expected_megabytes(entries: list[dict[str, Any]], key: str, seconds: float) -> float | None:
+    """In one pass, memory grows with the length: from the longest that was measured."""
+    measured = [
+        max(entry[f"{operation}_peak_mb"] for operation in OPERATIONS) * seconds / entry["seconds"]
+        for entry in entries
+        if entry["system"] == key and all(f"{operation}_peak_mb" in entry for operation in OPERATIONS)
+    ]
+    return measured[-1] if measured else None
+
+
+def reason_for(seconds: float, megabytes: float | None) -> str:
+    minutes = f"would take {max(1, round(seconds / 60))} minutes"
+    return minutes if megabytes is None else f"{minutes} and {megabytes / 1000:.0f} GB"
+
+
+# ---- from files
+
+
+def write_speech(path: Path, seconds: float) -> None:
+    """Speech of any length, block by block."""
+    block = real_speech(60.0, FILE_RATE)[None]
+    with AudioWriter(path, FILE_RATE, 1) as writer:
+        while (missing := round(seconds * FILE_RATE) - writer.num_samples) > 0:
+            writer.write(block[:, :missing])
+
+
+def folder_rates(model: str, folder: Path, settings: Settings) -> list[dict[str, Any]]:
+    """`vqaudio encode` and `decode` of a folder of short files, in this process."""
+    sources, codes, decoded = folder / "sources", folder / "codes", folder / "decoded"
+    sources.mkdir()
+    for number in range(settings.num_files):
+        write_speech(sources / f"{number:03}.flac", FILE_SECONDS)
+    seconds = settings.num_files * FILE_SECONDS
+    best: dict[int, list[float]] = {}
+    for _ in range(settings.rounds):
+        for number in settings.threads:
+            torch.set_num_threads(number)  # as many workers as the command line takes by itself
+            both = [
+                taken(command, ["encode", str(sources), "--out", str(codes), "--model", model])[0],
+                taken(command, ["decode", str(codes), "--out", str(decoded), "--model", model])[0],
+            ]
+            best[number] = [min(pair) for pair in zip(best.get(number, both), both, strict=True)]
+    return [
+        {
+            "files": settings.num_files,
+            "seconds": seconds,
+            "threads": number,
+            "encode_times_real_time": times(seconds, encoding),
+            "decode_times_real_time": times(seconds, decoding),
+        }
+        for number, (encoding, decoding) in best.items()
+    ]
+
+
+def command(words: list[str]) -> None:
+    """A `vqaudio` command in this process."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        status = vqaudio(words)
+    if status:
+        raise RuntimeError(f"vqaudio {' '.join(words)} ended with status {status}")
+
+
+def long_recording(model: str, folder: Path, hours: float, *, threads: int) -> dict[str, Any]:
+    """From file to code file and back, each in a fresh process."""
+    source, codes = folder / "long.flac", folder / "codes" / "long.vqt"
+    write_speech(source, hours * 3600)
+    entry: dict[str, Any] = {"hours": hours, "threads": threads}
+    for operation, given, out in (("encode", source, codes.parent), ("decode", codes, folder / "decoded")):
+        script = Path(__file__).with_name("resident.py")
+        words = [sys.executable, script, str(threads), operation, given, "--out", out, "--model", model]
+        found = json.loads(subprocess.run(words, check=True, stdout=subprocess.PIPE).stdout)
+        if found["status"]:
+            raise RuntimeError(f"vqaudio {operation} {given} ended with status {found['status']}")
+        entry[f"{operation}_peak_mb"] = found["peak_mb"]
+        entry[f"{operation}_times_real_time"] = times(hours * 3600, found["seconds"])
+    return entry
+
+
+def from_files(model: str, settings: Settings) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = folder_rates(model, Path(name), settings)
+    note("a folder of files")
+    long = []
+    for hours in settings.hours:
+        with tempfile.TemporaryDirectory() as name:
+            long.append(long_recording(model, Path(name), hours, threads=max(settings.threads)))
+        note(f"a file of {hours:g} h")
+    return {"folder": folder, "long": long}
+
+
+# ---- streaming
+
+
+def streaming(keys: Sequence[str], *, seconds: float, rounds: int) -> list[dict[str, Any]]:
+    """The pushes of all rounds together, in which the systems take turns."""
+    torch.set_num_threads(1)
+    streams = {key: live for key in keys if (live := build_live(key)) is not None}
+    found: dict[str, dict[str, list[float]]] = {key: {operation: [] for operation in OPERATIONS} for key in streams}
+    for _ in range(rounds):
+        for key, live in streams.items():
+            audio = real_speech(seconds, live.sample_rate)
+            frames = list(audio[: len(audio) // live.frame_samples * live.frame_samples].split(live.frame_samples))
+            found[key]["encode"] += pushes(live.encoder(), frames)
+            found[key]["decode"] += pushes(live.decoder(), live.codes(audio))
+    return [streaming_entry(key, streams[key], found[key]) for key in streams]
+
+
+def pushes(push: Callable[[Any], Any], items: Sequence[Any]) -> list[float]:
+    """Wall seconds of each but the first tenth, in which caches fill."""
+    return [taken(push, item)[0] for item in items][len(items) // 10 :]
+
+
+def streaming_entry(key: str, live: Live, seconds: dict[str, list[float]]) -> dict[str, Any]:
+    frame = live.frame_samples / live.sample_rate
+    entry: dict[str, Any] = {"system": key, "threads": 1, "frame_ms": round(1000 * frame, 3)}
+    latencies = {"encode": live.encode_latency_seconds, "decode": live.decode_latency_seconds}
+    for operation in OPERATIONS:
+        median, high = statistics.median(seconds[operation]), statistics.quantiles(seconds[operation], n=20)[-1]
+        entry |= {
+            f"{operation}_median_ms": round(1000 * median, 3),
+            f"{operation}_p95_ms": round(1000 * high, 3),
+            f"{operation}_share_of_frame": round(median / frame, 4),
+            f"{operation}_latency_ms": round(1000 * latencies[operation], 3),
+        }
+    return entry
 
 
 # ---- cold start
 
 
 def cold_start(model: str, *, rounds: int) -> dict[str, Any]:
-    """Wall seconds, best of `rounds`."""
+    """Wall seconds, best of rounds in which the two take turns."""
     with tempfile.TemporaryDirectory() as folder:
         clip = Path(folder) / "clip.flac"
-        write_audio(clip, real_speech(10.0, 16_000), 16_000)
-        out = str(Path(folder) / "codes")
-        command = [sys.executable, "-c", ENCODE_FROM_COMMAND_LINE, "encode", str(clip), "--out", out, "--model", model]
-        return {
-            "vqaudio_encode_seconds": best_wall(command, rounds),
-            "import_torch_seconds": best_wall([sys.executable, "-c", "import torch"], rounds),
-        }
+        write_audio(clip, real_speech(10.0, FILE_RATE), FILE_RATE)
+        words = [sys.executable, "-c", COMMAND_LINE, "encode", str(clip), "--out", folder, "--model", model]
+        commands = {"vqaudio_encode_seconds": words, "import_torch_seconds": [sys.executable, "-c", "import torch"]}
+        best = dict.fromkeys(commands, float("inf"))
+        for _ in range(rounds):
+            for name, command_words in commands.items():
+                best[name] = min(best[name], taken(run_quietly, command_words)[0])
+    return {name: round(seconds, 2) for name, seconds in best.items()}
 
 
-def best_wall(command: list[str], rounds: int) -> float:
-    best = float("inf")
-    for _ in range(rounds):
-        start = time.perf_counter()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        best = min(best, time.perf_counter() - start)
-    return round(best, 2)
+def run_quietly(words: list[str]) -> None:
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 # ---- all together
 
 
-def measure(model: str, *, lengths: list[float], rounds: int) -> dict[str, Any]:
-    arrangements = {"one thread": 1}
-    if usable_cores() > 1:
-        arrangements |= {"two threads": 2, "two at once": 2}
-    systems = [build(name, model) for name in (OURS, PEER)]
-    found: dict[str, Any] = {"rates": [], "memory": []}
-    for seconds in lengths:
-        found["rates"] += rates(systems, seconds=seconds, rounds=rounds, arrangements=arrangements)
-        found["memory"] += memory(model, seconds=seconds)
-        arrangements.pop("two at once", None)  # once will do
-    return found | {"cold_start": cold_start(model, rounds=rounds)}
+def measure(models: Sequence[str], peers: Sequence[str], settings: Settings) -> dict[str, Any]:
+    systems, entries = describe([*models, *peers])
+    found: dict[str, Any] = {"systems": entries}
+    if {"rates", "memory"} & set(settings.parts):
+        found |= in_memory(systems, settings)
+    if "streaming" in settings.parts:
+        found["streaming"] = streaming(list(systems), seconds=settings.stream_seconds, rounds=settings.rounds)
+        note("streaming")
+    if "files" in settings.parts:
+        found["files"] = from_files(models[0], settings)
+    if "cold" in settings.parts:
+        found["cold_start"] = cold_start(models[0], rounds=settings.rounds)
+        note("cold start")
+    return found
 
 
-def report(results: dict[str, Any]) -> str:
-    def rows() -> Any:
-        for entry in results["rates"]:
-            same = [
-                other
-                for other in results["rates"]
-                if other["system"] == PEER and all(other[key] == entry[key] for key in ("seconds", "arrangement"))
-            ]
-            times = [f"{entry[key] / same[0][key]:.1f}" for key in ("encode_times_real_time", "decode_times_real_time")]
-            yield [
-                entry["system"],
-                f"{entry['seconds']:g}",
-                entry["arrangement"],
-                f"{entry['encode_times_real_time']:.0f} / {entry['decode_times_real_time']:.0f}",
-                "–" if entry["system"] == PEER else " / ".join(times),
-            ]
+def note(part: str) -> None:
+    print(f"done: {part}", file=sys.stderr)
 
-    peaks = (
-        [entry["system"], f"{entry['seconds']:g}", f"{entry['encode_peak_mb']:.0f} / {entry['decode_peak_mb']:.0f}"]
-        for entry in results["memory"]
-    )
-    cold = results["cold_start"]
-    return "\n".join(
-        [
-            markdown_table(
-                ["encode / decode", "seconds of audio", "arrangement", "times real time", "as multiples of EnCodec"],
-                rows(),
-            ),
-            "",
-            markdown_table(["encode / decode", "seconds of audio", "peak memory, MB"], peaks),
-            "",
-            f"`vqaudio encode` of a 10 s file, cold: {cold['vqaudio_encode_seconds']} s; "
-            f"`import torch` alone: {cold['import_torch_seconds']} s",
-        ]
-    )
+
+@contextlib.contextmanager
+def chosen_models(arguments: argparse.Namespace) -> Iterator[list[str]]:
+    if not arguments.random:
+        yield arguments.models
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        model = str(Path(folder) / "random")
+        save_codec(random_codec(CodecConfig()), model, name="random-weights", about={}, card="Never trained.\n")
+        yield [model]
+
+
+def chosen_settings(arguments: argparse.Namespace) -> Settings:
+    """The defaults, or the quick ones, with what was asked for besides."""
+    settings = QUICK if arguments.quick else Settings()
+    given = {name: getattr(arguments, name) for name in vars(settings)}
+    chosen = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in given.items() if value is not None
+    }
+    return replace(settings, **chosen)
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Speed and memory beside the peers.")
+    shipped = [name for name in OUR_MODELS if name in shipped_models()]
+    parser.add_argument("--models", nargs="+", default=shipped, help="ours, by name or folder; default: %(default)s")
+    parser.add_argument("--random", action="store_true", help="the default architecture with random weights instead")
+    parser.add_argument("--peers", nargs="*", choices=list(PEERS), default=list(PEERS), help="default: all")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, help="default: all")
+    parser.add_argument("--lengths", type=float, nargs="+", help="of the audio in memory, seconds")
+    parser.add_argument("--hours", type=float, nargs="*", help="of the long recordings, hours")
+    parser.add_argument("--threads", type=int, nargs="+", help="default: 1, and 2 where there are two cores")
+    parser.add_argument("--rounds", type=int, help="of lengths up to 10 s")
+    parser.add_argument("--patience", type=float, help="the most seconds one encode and decode may take")
+    parser.add_argument("--num-files", type=int, help="of 10 s, in the folder")
+    parser.add_argument("--stream-seconds", type=float, help="of audio, streamed in each round")
+    parser.add_argument("--quick", action="store_true", help="a few seconds of each: whether it works, not how fast")
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"), help="the plot lies beside it")
+    parser.add_argument("--redraw", action="store_true", help="measure nothing: tables and plot from the file at --out")
+    parser.add_argument("--own-peak", help=argparse.SUPPRESS)  # what the fresh processes are started with
+    return parser.parse_args()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Rates and memory beside EnCodec.")
-    parser.add_argument("--model", default="speech-16k", help="a model that ships with vqaudio, or a model folder")
-    parser.add_argument("--random", action="store_true", help="the default architecture with random weights instead")
-    parser.add_argument("--lengths", type=float, nargs="+", default=[10.0, 60.0], help="of the audio, in seconds")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
-    parser.add_argument("--measure-memory", help=argparse.SUPPRESS)  # what the fresh processes are started with
-    arguments = parser.parse_args()
-    if arguments.measure_memory is not None:
-        print(peak_megabytes(*json.loads(arguments.measure_memory)))
+    arguments = parsed()
+    if arguments.own_peak is not None:
+        print(own_peak(*json.loads(arguments.own_peak)))
         return
-
-    with tempfile.TemporaryDirectory() as folder:
-        model = arguments.model
-        if arguments.random:
-            model = str(Path(folder) / "random")
-            save_codec(random_codec(CodecConfig()), model, name="random-weights", about={}, card="Never trained.\n")
-        info = AudioTokenizer.from_pretrained(model).info
-        results = {
-            "model": info.name,
-            "model_fingerprint": info.model_fingerprint,
-            "settings": {"rounds": arguments.rounds, "lengths": arguments.lengths},
-            "machine": machine(),
-            "versions": versions("encodec"),
-            **measure(model, lengths=arguments.lengths, rounds=arguments.rounds),
-        }
-    write_results(arguments.out, results)
-    print(report(results))
+    if not arguments.redraw:
+        start, settings = time.perf_counter(), chosen_settings(arguments)
+        with chosen_models(arguments) as models:
+            results = {
+                "settings": vars(settings),
+                "machine": machine(),
+                "versions": versions() | peer_versions(arguments.peers),
+                **measure(models, arguments.peers, settings),
+                "minutes": round((time.perf_counter() - start) / 60, 1),
+            }
+        write_results(arguments.out, results)
+    results = json.loads(arguments.out.read_text(encoding="utf-8"))
+    print(tables(results))
+    draw(results, arguments.out.with_suffix(".png"))
 
 
 if __name__ == "__main__":

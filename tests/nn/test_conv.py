@@ -1,5 +1,8 @@
 """Causal convolutions: a stream in any steps is the whole, nothing sees the future, and torch's own layers agree."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 from hypothesis import given, strategies as st
@@ -157,3 +160,66 @@ def test_length_off_the_stride_is_refused() -> None:
 def test_kernel_with_gaps_between_windows_is_refused() -> None:
     with pytest.raises(ValueError, match="kernel 3 does not cover stride 4; use a kernel of at least 4"):
         CausalConv1d(1, 1, 3, stride=4)
+
+
+GROUPED = [
+    (3, 1, 1, 1),
+    (4, 2, 1, 1),
+    (10, 5, 1, 1),
+    (3, 1, 4, 1),
+    (1, 1, 1, 1),
+    (5, 2, 3, 1),
+    (7, 1, 1, 4),
+    (3, 1, 2, 4),
+]
+
+
+@pytest.mark.parametrize(("kernel", "stride", "dilation", "groups"), GROUPED)
+@pytest.mark.parametrize("bias", [True, False])
+def test_gradients_are_those_of_torchs_convolution(
+    kernel: int, stride: int, dilation: int, groups: int, bias: bool
+) -> None:
+    layer = CausalConv1d(4, 4, kernel, stride=stride, dilation=dilation, groups=groups, bias=bias).double()
+    x = torch.randn(3, 4, 12 * stride, dtype=torch.float64, generator=seeded(), requires_grad=True)
+    upstream = torch.randn(3, 4, 12, dtype=torch.float64, generator=seeded(1))
+    wanted = (x, *layer.parameters())
+    ours = torch.autograd.grad((layer(x) * upstream).sum(), wanted)
+    expected = F.conv1d(
+        F.pad(x, (layer.history, 0)),
+        layer.conv.weight,
+        layer.conv.bias,
+        stride=stride,
+        dilation=dilation,
+        groups=groups,
+    )
+    torch.testing.assert_close(layer(x), expected)
+    for grad, other in zip(ours, torch.autograd.grad((expected * upstream).sum(), wanted), strict=True):
+        torch.testing.assert_close(grad, other)
+
+
+def test_the_kernel_lies_in_memory_as_products_want_it_and_stays_so() -> None:
+    """A kernel laid out otherwise would be copied in every call."""
+    layer = CausalConv1d(4, 6, 3)
+
+    def is_laid_out(conv: nn.Conv1d) -> bool:
+        return conv.weight.permute(2, 1, 0).is_contiguous()
+
+    assert is_laid_out(layer.conv)
+    layer.load_state_dict({key: value.contiguous() for key, value in layer.state_dict().items()})
+    assert is_laid_out(layer.conv)
+    assert is_laid_out(copy.deepcopy(layer).conv)
+    assert is_laid_out(pickle.loads(pickle.dumps(layer)).conv)
+    assert is_laid_out(layer.double().conv)
+    optimizer = torch.optim.AdamW(layer.parameters(), fused=True)
+    layer(torch.randn(1, 4, 5, dtype=torch.float64)).sum().backward()
+    optimizer.step()
+    assert is_laid_out(layer.conv)
+
+
+@pytest.mark.parametrize("device_type", ["cpu", "meta"])
+def test_other_devices_take_torchs_convolution(device_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = conv(3, 1, 1).to(device_type)
+    called = []
+    monkeypatch.setattr(layer.conv, "forward", lambda x: called.append(x.shape) or x.new_zeros(2, 3, x.shape[-1] - 2))
+    assert layer(torch.zeros(2, 2, 7, device=device_type)).shape == (2, 3, 7)
+    assert bool(called) == (device_type != "cpu")

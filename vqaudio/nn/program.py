@@ -217,6 +217,10 @@ class _Buffers:
         self._memory: dict[Value, Tensor] = {}
         self._free: dict[int, list[Tensor]] = {}
 
+    def memory(self) -> list[Tensor]:
+        """All of it that is held."""
+        return [*self._memory.values(), *(tensor for free in self._free.values() for tensor in free)]
+
     def last_use(self, value: Value) -> int:
         """The position of the last node that takes it."""
         return self._last_use[value]
