@@ -1,8 +1,8 @@
 """Peak memory of this process, on Linux; as a script, that of one `vqaudio` command.
 
 python benchmarks/resident.py THREADS encode ... prints JSON: the peak in MB above what `import torch` takes, the wall
-seconds after that import, and the command's exit status. A file of its own, since it may import nothing but torch before
-the level is taken.
+seconds after that import, and the exit status. A file of its own, since it may import nothing but torch before the
+level is taken.
 """
 
 import contextlib

@@ -17,8 +17,8 @@ tables and writes `speed.json` and `speed.png`; `--redraw` makes tables and plot
     streaming  frame by frame on one thread: how long each push takes, beside Mimi's
     cold       `vqaudio encode` of a 10 s file in a fresh process, wall time to its exit, beside importing torch alone
 
-A system is left out at a length where encoding and decoding once would take longer than `--patience`, going by its pace
-at the length before; its row says how long it would take, and how much memory. Memory is measured on Linux.
+A peer is left out at a length where encoding and decoding once on one thread would take longer than `--patience`, going
+by its pace at the length before; its row says how long it would take, and how much memory. Memory needs Linux.
 """
 
 import argparse
@@ -51,7 +51,7 @@ from vqaudio.tokenizer import shipped_models
 PARTS = ("memory", "rates", "files", "streaming", "cold")
 OUR_MODELS = ("speech-16k", "speech-16k-live")  # those of them that ship
 COMMAND_LINE = "import sys; from vqaudio.cli import main; sys.exit(main())"
-WARM_SECONDS = 2.0
+WARM_SECONDS = 1.0
 FILE_RATE, FILE_SECONDS = 16_000, 10.0
 OPERATIONS = ("encode", "decode")
 
@@ -63,10 +63,10 @@ class Settings:
     lengths: tuple[float, ...] = (10.0, 60.0, 3600.0)  # of the audio in memory, seconds
     rounds: int = 3  # at lengths up to 10 s; longer turns average by themselves and have one
     threads: tuple[int, ...] = (1, 2) if usable_cores() > 1 else (1,)
-    patience: float = 240.0  # seconds
+    patience: float = 90.0  # with a peer, seconds
     num_files: int = 60  # of 10 s
     hours: tuple[float, ...] = (1.0, 3.0)  # of the long recordings
-    stream_seconds: float = 10.0
+    stream_seconds: float = 6.0
     parts: tuple[str, ...] = PARTS
 
     def rounds_at(self, seconds: float) -> int:
@@ -158,7 +158,7 @@ def rates(systems: dict[str, System], *, seconds: float, rounds: int, threads: S
 
 
 def times(seconds: float, elapsed: float) -> float:
-    return round(seconds / elapsed, 1)
+    return round(seconds / elapsed, 2)
 
 
 # ---- memory
@@ -199,7 +199,11 @@ def in_memory(systems: dict[str, System], settings: Settings) -> dict[str, Any]:
     found: dict[str, list[dict[str, Any]]] = {"rates": [], "memory": [], "left_out": []}
     paces = {key: pace(system) for key, system in systems.items()}
     for seconds in sorted(settings.lengths):
-        in_time = {key: system for key, system in systems.items() if paces[key] * seconds <= settings.patience}
+        in_time = {
+            key: system
+            for key, system in systems.items()
+            if key not in PEERS or paces[key] * seconds <= settings.patience
+        }
         for key in systems:
             if key not in in_time:
                 reason = reason_for(paces[key] * seconds, expected_megabytes(found["memory"], key, seconds))
@@ -287,7 +291,9 @@ def long_recording(model: str, folder: Path, hours: float, *, threads: int) -> d
     entry: dict[str, Any] = {"hours": hours, "threads": threads}
     for operation, given, out in (("encode", source, codes.parent), ("decode", codes, folder / "decoded")):
         script = Path(__file__).with_name("resident.py")
-        words = [sys.executable, script, str(threads), operation, given, "--out", out, "--model", model]
+        words = [
+            str(word) for word in (sys.executable, script, threads, operation, given, "--out", out, "--model", model)
+        ]
         found = json.loads(subprocess.run(words, check=True, stdout=subprocess.PIPE).stdout)
         if found["status"]:
             raise RuntimeError(f"vqaudio {operation} {given} ended with status {found['status']}")
@@ -404,7 +410,7 @@ def chosen_settings(arguments: argparse.Namespace) -> Settings:
     """The defaults, or the quick ones, with what was asked for besides."""
     settings = QUICK if arguments.quick else Settings()
     given = {name: getattr(arguments, name) for name in vars(settings)}
-    chosen = {
+    chosen: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in given.items() if value is not None
     }
     return replace(settings, **chosen)
@@ -421,7 +427,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--hours", type=float, nargs="*", help="of the long recordings, hours")
     parser.add_argument("--threads", type=int, nargs="+", help="default: 1, and 2 where there are two cores")
     parser.add_argument("--rounds", type=int, help="of lengths up to 10 s")
-    parser.add_argument("--patience", type=float, help="the most seconds one encode and decode may take")
+    parser.add_argument("--patience", type=float, help="the most seconds a peer may take at a length")
     parser.add_argument("--num-files", type=int, help="of 10 s, in the folder")
     parser.add_argument("--stream-seconds", type=float, help="of audio, streamed in each round")
     parser.add_argument("--quick", action="store_true", help="a few seconds of each: whether it works, not how fast")

@@ -20,8 +20,8 @@ def length(seconds: float) -> str:
 
 
 def figure(value: float) -> str:
-    """Two digits where there are no more before the point."""
-    return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
+    """Two digits, or all that stand before the point."""
+    return f"{value:.0f}" if value >= 9.95 else f"{value:.1f}" if value >= 0.995 else f"{value:.2f}"
 
 
 def pair(entry: dict[str, Any], name: str) -> str:
@@ -142,7 +142,7 @@ def streaming_table(results: dict[str, Any]) -> str:
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
-    """Times real time of each system at 10 s, or else the shortest length; no plot without rates."""
+    """Times real time of each system at 10 s, or else the shortest length, as bars from 1; no plot without rates."""
     if not results.get("rates"):
         return
     import matplotlib
@@ -156,8 +156,12 @@ def draw(results: dict[str, Any], path: Path) -> None:
     figure_, both_axes = pyplot.subplots(1, 2, figsize=(9, 1.4 + 0.55 * len(systems)), sharey=True, sharex=True)
     for axes, operation in zip(both_axes, ("encode", "decode"), strict=True):
         draw_bars(axes, results, systems, seconds, operation)
-    figure_.supxlabel("times real time (logarithmic)", fontsize=10)
-    figure_.suptitle(f"Speed on {length(seconds)} of speech, {results['machine']}", fontsize=11)
+    shown = [entry for entry in results["rates"] if entry["seconds"] == seconds]
+    values = [entry[f"{operation}_times_real_time"] for entry in shown for operation in ("encode", "decode")]
+    both_axes[0].set_xlim(min(0.5, 0.4 * min(values)), 4 * max(values))  # with room for the labels
+    both_axes[0].invert_yaxis()
+    figure_.supxlabel("times real time", fontsize=10)
+    figure_.suptitle(f"{length(seconds)} of speech on {results['machine']}", fontsize=11)
     figure_.tight_layout()
     figure_.savefig(path, dpi=150)
     pyplot.close(figure_)
@@ -167,17 +171,20 @@ def draw_bars(axes: Any, results: dict[str, Any], systems: list[Any], seconds: f
     threads = results["settings"]["threads"]
     height = 0.8 / len(threads)
     for row, system in enumerate(systems):
-        for place, number in enumerate(sorted(threads, reverse=True)):
+        for place, number in enumerate(sorted(threads)):
             entry = find(results["rates"], seconds=seconds, system=system["system"], threads=number)
             value = entry[f"{operation}_times_real_time"]
             dark = number == max(threads)
             colour = (OURS if dark else OURS_PALE) if system["ours"] else (THEIRS if dark else THEIRS_PALE)
             y = row + (place - (len(threads) - 1) / 2) * height
-            axes.barh(y, value, 0.92 * height, color=colour)
-            label = f"{figure(value)} ×" + (f"  {counted(number, 'thread')}" if row == 0 else "")
-            axes.annotate(label, (value, y), (4, 0), textcoords="offset points", va="center", fontsize=8)
+            axes.barh(y, value - 1, 0.92 * height, left=1, color=colour)
+            label = figure(value) + (f"  {counted(number, 'thread')}" if row == 0 else "")
+            side, offset = ("left", 4) if value >= 1 else ("right", -4)
+            axes.annotate(label, (value, y), (offset, 0), textcoords="offset points", ha=side, va="center", fontsize=8)
     axes.set_xscale("log")
+    axes.axvline(1, color="black", linewidth=0.8)
     axes.set_yticks(range(len(systems)), [system["name"] for system in systems])
     axes.set_title(operation, fontsize=10)
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_formatter("{x:g}")

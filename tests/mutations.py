@@ -33,6 +33,7 @@ PRELOADED = ["torch", "torch._dynamo", "safetensors.torch", "soundfile", "pytest
 ALL_PASSED, SOME_FAILED = 0, 1  # pytest's exit codes; 2 and above are errors of another kind
 
 BASE, VQ, RESIDUAL = "tests/quantize/test_base.py", "tests/quantize/test_vq.py", "tests/quantize/test_residual.py"
+BLOCKS, RUN = "tests/engine/test_blocks.py", "tests/engine/test_run.py"
 CONV, CODEC, CHECKPOINT = "tests/nn/test_conv.py", "tests/models/test_codec.py", "tests/test_checkpoint.py"
 
 
@@ -115,8 +116,8 @@ MUTATIONS = (
     Mutation(
         "farthest code instead of nearest",
         "vqaudio/quantize/vq.py",
-        ".argmax(dim=-1) for rows",
-        ".argmin(dim=-1) for rows",
+        "scores.detach().numpy().argmax(axis=-1)",
+        "scores.detach().numpy().argmin(axis=-1)",
         (f"{VQ}::test_nearest_is_the_least_distance_and_ties_go_to_the_lowest_index",),
     ),
     Mutation(
@@ -129,8 +130,8 @@ MUTATIONS = (
     Mutation(
         "ties to the highest index",
         "vqaudio/quantize/vq.py",
-        "torch.addmm(bias, rows, codes.t()).argmax(dim=-1)",
-        "(len(codes) - 1 - torch.addmm(bias, rows, codes.t()).flip(-1).argmax(dim=-1))",
+        "scores.detach().numpy().argmax(axis=-1)",
+        "scores.shape[-1] - 1 - scores.detach().numpy()[:, ::-1].argmax(axis=-1)",
         (f"{VQ}::test_nearest_is_the_least_distance_and_ties_go_to_the_lowest_index",),
     ),
     Mutation(
@@ -157,15 +158,15 @@ MUTATIONS = (
     Mutation(
         "history off by one",
         "vqaudio/nn/conv.py",
-        "stream[key] = x[..., x.shape[-1] - history :]",
-        "stream[key] = x[..., x.shape[-1] - history - 1 : -1]",
+        "stream[key] = rows[:, rows.shape[1] - history :]",
+        "stream[key] = rows[:, rows.shape[1] - history - 1 : -1]",
         (f"{CONV}::test_stream_in_any_steps_is_the_whole",),
     ),
     Mutation(
         "a convolution that sees one sample of the future",
         "vqaudio/nn/conv.py",
-        "return x\n    past = None",
-        "return x\n    x = torch.cat([x[..., 1:], x[..., :1]], dim=-1)\n    past = None",
+        "return rows\n    past = None",
+        "return rows\n    rows = torch.cat([rows[:, 1:], rows[:, :1]], dim=1)\n    past = None",
         (f"{CONV}::test_frame_sees_its_history_and_its_own_samples_only",),
     ),
     Mutation(
@@ -212,10 +213,152 @@ MUTATIONS = (
     ),
     Mutation(
         "look-ahead not dropped by the engine",
-        "vqaudio/engine.py",
-        "num_in, start = 0, -delay",
-        "num_in, start = 0, 0",
-        ("tests/test_engine.py::test_latents_of_blocks_are_those_of_the_whole",),
+        "vqaudio/engine/grid.py",
+        "start = block * self.out_size - self.out_delay",
+        "start = block * self.out_size",
+        (f"{BLOCKS}::test_latents_of_blocks_are_those_of_the_whole",),
+    ),
+    Mutation(
+        "warm-up one block short",
+        "vqaudio/engine/sides.py",
+        "warm_up=-(-past // block))",
+        "warm_up=-(-past // block) - 1)",
+        (f"{RUN}::test_workers_change_no_byte",),
+    ),
+    Mutation(
+        "pieces that start apart not warmed up",
+        "vqaudio/engine/run.py",
+        "[{} for _ in batch[0].data], warm_up=recent)",
+        "[{} for _ in batch[0].data])",
+        (f"{RUN}::test_workers_change_no_byte",),
+    ),
+    Mutation(
+        "a piece goes on with a state that is not ready",
+        "vqaudio/engine/run.py",
+        "if previous is not None and previous.finished:",
+        "if previous is not None:",
+        (f"{RUN}::test_workers_change_no_byte", f"{RUN}::test_workers_share_one_recording_for_the_price_of_warming_up"),
+    ),
+    Mutation(
+        "a run that has several seats keeps them",
+        "vqaudio/engine/run.py",
+        "            self.seats.give(seats)\n",
+        "            self.seats.give()\n",
+        (f"{RUN}::test_closing_early_ends_the_work",),
+    ),
+    Mutation(
+        "blocks run on as many threads as the caller has",
+        "vqaudio/engine/conditions.py",
+        "    torch.set_num_threads(1)\n",
+        "    pass\n",
+        (f"{BLOCKS}::test_blocks_run_on_one_thread",),
+    ),
+    Mutation(
+        "the caller's number of threads not restored",
+        "vqaudio/engine/conditions.py",
+        "            torch.set_num_threads(num_threads)\n",
+        "            pass\n",
+        (f"{RUN}::test_new_threads_keep_the_callers_number",),
+    ),
+    Mutation(
+        "lanes of a batch mixed up",
+        "vqaudio/engine/sides.py",
+        "own[key] = states[row : row + 1]",
+        "own[key] = states[:1]",
+        (f"{RUN}::test_lanes_side_by_side_are_near_ties_at_most",),
+    ),
+    Mutation(
+        "a program forgets to bring its past up to date",
+        "vqaudio/nn/program.py",
+        "            operations.append(lambda: head.copy_(tail.clone() if overlap else tail))\n",
+        "",
+        ("tests/nn/test_program.py::test_program_does_what_the_layers_do",),
+    ),
+    Mutation(
+        "memory of a program given away too early",
+        "vqaudio/nn/program.py",
+        "if self._last_use[value] == position]",
+        "if self._last_use[value] >= position]",
+        ("tests/nn/test_program.py::test_program_does_what_the_layers_do",),
+    ),
+    Mutation(
+        "moved weights go unnoticed",
+        "vqaudio/nn/program.py",
+        "return self.weights == tuple(",
+        "return True or self.weights == tuple(",
+        ("tests/nn/test_program.py::test_weights_that_moved_are_noticed",),
+    ),
+    Mutation(
+        "folded search without what earlier levels took away",
+        "vqaudio/quantize/folded.py",
+        "z[:, self._ends[k + 1] :] -= ",
+        "z[:, self._ends[k + 1] :] += 0 * ",
+        ("tests/quantize/test_folded.py::test_codes_are_those_of_the_search_in_full",),
+    ),
+    Mutation(
+        "changed weights searched as they were",
+        "vqaudio/quantize/folded.py",
+        "return all(map(torch.equal, self._weights, _tensors(quantizer)))",
+        "return True",
+        ("tests/quantize/test_folded.py::test_any_change_of_the_weights_is_noticed",),
+    ),
+    Mutation(
+        "gap of the last level that differs instead of the first",
+        "vqaudio/quantize/ties.py",
+        "(of_a != of_b) & gaps.isnan()",
+        "(of_a != of_b)",
+        ("tests/quantize/test_ties.py::test_only_the_first_level_that_differs_counts",),
+    ),
+    Mutation(
+        "an excerpt encoded from where it starts",
+        "vqaudio/tokenizer.py",
+        "            start = grid.start_of(first_block) * grid.size\n",
+        "            start = first_block * grid.size\n",
+        ("tests/test_excerpts.py::test_codes_of_an_excerpt_are_a_slice_of_the_whole",),
+    ),
+    Mutation(
+        "an excerpt decoded to the end",
+        "vqaudio/tokenizer.py",
+        "            num_blocks=grid.first_block(last - 1) + 1,\n            first_block=first_block,\n        )\n"
+        "        yield from _between(blocks, first, last, position=grid.span(first_block, last)[0])\n\n    def crew",
+        "            first_block=first_block,\n        )\n"
+        "        yield from _between(blocks, first, last, position=grid.span(first_block, last)[0])\n\n    def crew",
+        ("tests/test_excerpts.py::test_no_more_is_computed_than_the_excerpt_and_its_warm_up",),
+    ),
+    Mutation(
+        "an excerpt's resampler off its grid",
+        "vqaudio/dsp.py",
+        "before = block * self._bank.block_inputs - self._bank.context",
+        "before = block * self._bank.block_inputs - self._bank.context + 1",
+        ("tests/test_excerpts.py::test_codes_of_an_excerpt_are_a_slice_of_the_whole",),
+    ),
+    Mutation(
+        "a session's copy shares its state",
+        "vqaudio/session.py",
+        ".detach().cpu().contiguous().clone() for key",
+        ".detach().cpu() for key",
+        ("tests/test_session.py::test_a_session_goes_on_elsewhere",),
+    ),
+    Mutation(
+        "a bad chunk takes effect",
+        "vqaudio/session.py",
+        "checked = [session._checked(chunk) for session, chunk in taken]",
+        "checked = [s._checked(chunk) if s._blocks(s._checked(chunk)) is None else chunk for s, chunk in taken]",
+        ("tests/test_session.py::test_a_bad_chunk_leaves_the_session_as_it_was",),
+    ),
+    Mutation(
+        "files of sessions not compared with their hash",
+        "vqaudio/session.py",
+        'if document.pop("sha256", None) != _hash(document, tensors):',
+        'if document.pop("sha256", None) is None:',
+        ("tests/test_session.py::test_files_of_sessions_are_checked",),
+    ),
+    Mutation(
+        "golden codes may differ on the machine they were made on",
+        "vqaudio/doctor.py",
+        "good = against_golden.differing == 0 if same_machine else against_golden.explained",
+        "good = True",
+        ("tests/test_doctor.py::test_the_doctor_tells_wrong_codes_from_rounding",),
     ),
     Mutation(
         "resampled length rounded down",
@@ -240,8 +383,8 @@ MUTATIONS = (
     ),
     Mutation(
         "codes of another tokenizer decoded",
-        "vqaudio/tokenizer.py",
-        "if codes.token_fingerprint != self.token_fingerprint:",
+        "vqaudio/session.py",
+        "if codes.token_fingerprint != info.token_fingerprint:",
         "if False:",
         ("tests/test_tokenizer.py::test_codes_of_another_tokenizer_are_refused_and_those_of_another_decoder_not",),
     ),

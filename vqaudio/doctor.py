@@ -158,10 +158,8 @@ def _speed(tokenizer: AudioTokenizer) -> str:
 
 def surroundings(device: str = "cpu") -> list[Finding]:
     """Versions and settings, for a bug report."""
-    import vqaudio
-
     findings = [
-        Finding("vqaudio", f"{vqaudio.__version__}, Python {sys.version.split()[0]}, {platform.platform()}"),
+        Finding("vqaudio", f"{_version('vqaudio')}, Python {sys.version.split()[0]}, {platform.platform()}"),
         Finding("packages", ", ".join(f"{name} {_version(name)}" for name in PACKAGES)),
         Finding("processor", f"{_processor()}, {os.cpu_count()} cores, {machine()['instructions']} instructions"),
         Finding("threads", f"torch {torch.get_num_threads()}" + _set_by("OMP_NUM_THREADS", "MKL_NUM_THREADS")),

@@ -209,9 +209,9 @@ class Session(Live[np.ndarray | Tensor, Codes]):
         return self._resampler.delay_samples / self._rate
 
     def _checked(self, chunk: np.ndarray | Tensor) -> Tensor:
-        source = open_source(chunk, self._rate, default_rate=self._rate)
         if not isinstance(chunk, np.ndarray | Tensor):
             raise SessionError(f"a chunk is a {type(chunk).__name__}; wanted is an array (T,) or (C, T)")
+        source = open_source(chunk, self._rate, default_rate=self._rate)
         audio = torch.cat([torch.zeros(source.channels, 0), *source.read(0, source.num_samples)], dim=1)
         audio = mix_down(audio) if self.settings.channels == "mix" else audio
         if self._numbers["channels"] not in (0, len(audio)):
@@ -349,9 +349,8 @@ def push_together(
         raise ValueError(f"{len(chunks)} chunks for {len(sessions)} sessions; one for each of different ones is wanted")
     for session in sessions:
         session._check_open()
-    checked = [
-        session._checked(chunk) for session, chunk in zip(sessions, chunks, strict=True)
-    ]  # all, before any effect
+    taken = list(zip(sessions, chunks, strict=True))
+    checked = [session._checked(chunk) for session, chunk in taken]  # all of them, before any has an effect
     blocks = [session._blocks(chunk) for session, chunk in zip(sessions, checked, strict=True)]
     outputs = _run(sessions, blocks, workers=torch.get_num_threads() if workers is None else workers)
     return [session._given(session._outputs(own), last=False) for session, own in zip(sessions, outputs, strict=True)]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tests.tiny import HOP, KINDS, noise, tiny_codec
 from vqaudio.doctor import compare
-from vqaudio.engine import Crew, Side, crew, decode_blocks, encode_blocks, side_by_side
+from vqaudio.engine import Crew, Side, conditions, crew, decode_blocks, encode_blocks, side_by_side
 from vqaudio.engine.conditions import Worker, borrowed_workers, call
 from vqaudio.engine.run import MOST_BLOCKS, Seats
 
@@ -265,3 +265,18 @@ def test_what_a_call_in_a_worker_raises_comes_out() -> None:
         with pytest.raises(KeyError, match="inside"):
             call(worker, broken)
         assert call(worker, lambda: torch.get_num_threads()) == 1
+
+
+def test_new_threads_keep_the_callers_number() -> None:
+    """Starting a worker sets one thread for itself, and for the whole process what the caller had."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with borrowed_workers(len(conditions._idle) + 1):  # at least one is new
+            found: list[int] = []
+            later = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+            later.start()
+            later.join()
+        assert found == [2] and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

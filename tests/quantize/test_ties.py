@@ -27,9 +27,7 @@ def test_gap_of_a_grid_by_hand() -> None:
     level.project_in.weight.data.fill_(1.0)  # type: ignore[attr-defined]
     level.project_in.bias.data.zero_()  # type: ignore[attr-defined]
     x = torch.atanh(torch.tensor([[0.5 / 1.001]], dtype=torch.float64))  # bounded to half a step, between 0 and 1
-    assert first_gaps(quantizer, x, torch.tensor([[1]]), torch.tensor([[2]])).tolist() == pytest.approx(
-        [0.0], abs=1e-6
-    )
+    assert first_gaps(quantizer, x, torch.tensor([[1]]), torch.tensor([[2]])).tolist() == pytest.approx([0.0], abs=1e-6)
     # from -1 the distance is 1.5 steps, from 0 it is 0.5: (1.5² - 0.5²) / 2
     assert first_gaps(quantizer, x, torch.tensor([[1]]), torch.tensor([[0]])).tolist() == pytest.approx([1.0], abs=1e-6)
 
