@@ -46,7 +46,7 @@ from vqaudio import AudioTokenizer, save_codec, write_audio
 from vqaudio.cli import main as vqaudio
 from vqaudio.io import AudioWriter
 from vqaudio.models import CodecConfig
-from vqaudio.tokenizer import shipped_models
+from vqaudio.shipped import shipped_models
 
 PARTS = ("memory", "rates", "files", "streaming", "cold")
 OUR_MODELS = ("speech-16k", "speech-16k-live")  # those of them that ship
@@ -233,8 +233,8 @@ def expected_megabytes(entries: list[dict[str, Any]], key: str, seconds: float) 
 
 
 def reason_for(seconds: float, megabytes: float | None) -> str:
-    minutes = f"would take {max(1, round(seconds / 60))} minutes"
-    return minutes if megabytes is None else f"{minutes} and {megabytes / 1000:.0f} GB"
+    taking = f"would take {seconds / 60:.0f} minutes" if seconds >= 120 else f"would take {seconds:.0f} s"
+    return taking if megabytes is None else f"{taking} and {megabytes / 1000:.0f} GB"
 
 
 # ---- from files

@@ -102,12 +102,12 @@ def files_table(results: dict[str, Any]) -> str:
     files = results["files"]
     columns = ["`vqaudio encode` / `decode`", "workers", "times real time", "peak above `import torch`, MB"]
     rows = [
-        [f"{entry['files']} FLAC files of 10 s, warm", entry["threads"], pair(entry, "times_real_time"), "–"]
+        [f"{entry['files']} FLAC files of 10 s, warm process", entry["threads"], pair(entry, "times_real_time"), "–"]
         for entry in files["folder"]
     ]
     rows += [
         [
-            f"one FLAC file of {entry['hours']:g} h, cold",
+            f"one FLAC file of {entry['hours']:g} h, new process",
             entry["threads"],
             pair(entry, "times_real_time"),
             pair(entry, "peak_mb"),

@@ -311,18 +311,16 @@ MUTATIONS = (
     ),
     Mutation(
         "an excerpt encoded from where it starts",
-        "vqaudio/tokenizer.py",
-        "            start = grid.start_of(first_block) * grid.size\n",
-        "            start = first_block * grid.size\n",
+        "vqaudio/coding.py",
+        "        start = grid.start_of(first_block) * grid.size\n",
+        "        start = first_block * grid.size\n",
         ("tests/test_excerpts.py::test_codes_of_an_excerpt_are_a_slice_of_the_whole",),
     ),
     Mutation(
         "an excerpt decoded to the end",
-        "vqaudio/tokenizer.py",
-        "            num_blocks=grid.first_block(last - 1) + 1,\n            first_block=first_block,\n        )\n"
-        "        yield from _between(blocks, first, last, position=grid.span(first_block, last)[0])\n\n    def crew",
-        "            first_block=first_block,\n        )\n"
-        "        yield from _between(blocks, first, last, position=grid.span(first_block, last)[0])\n\n    def crew",
+        "vqaudio/coding.py",
+        "total=lambda _: last, num_blocks=num_blocks, first_block=first_block",
+        "total=lambda _: last, first_block=first_block",
         ("tests/test_excerpts.py::test_no_more_is_computed_than_the_excerpt_and_its_warm_up",),
     ),
     Mutation(

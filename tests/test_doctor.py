@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from vqaudio import AudioTokenizer, Codes, tokenizer as tokenizer_module
+from vqaudio import AudioTokenizer, Codes, pretrained
 from vqaudio.cli import main
 from vqaudio.doctor import CLIP, CLIP_RATE, CODES_NAME, FACTS_NAME, compare, examine, machine, write_golden
 from vqaudio.io import read_audio
-from vqaudio.tokenizer import shipped_models
+from vqaudio.shipped import shipped_models
 
 MODELS = sorted(set(shipped_models().values()))
 every_model = pytest.mark.parametrize("folder", MODELS, ids=lambda folder: folder.name)
@@ -35,7 +35,7 @@ def altered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The one shipped model there is: a copy that may be changed."""
     shutil.copytree(MODELS[0], tmp_path / MODELS[0].name)
     (tmp_path / "__init__.py").touch()
-    monkeypatch.setattr(tokenizer_module.pretrained, "__file__", str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(pretrained, "__file__", str(tmp_path / "__init__.py"))
     return tmp_path / MODELS[0].name
 
 

@@ -46,6 +46,8 @@ STEPS = {
     "models": 3,
     "checkpoint": 4,
     "engine": 4,
+    "coding": 5,
+    "shipped": 5,
     "tokenizer": 5,
     "session": 5,
     "data": 5,

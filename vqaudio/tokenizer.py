@@ -6,7 +6,6 @@
 Everything goes by blocks, so the length of a file costs no memory beyond its codes.
 """
 
-import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from fractions import Fraction
@@ -18,16 +17,17 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from vqaudio import pretrained
-from vqaudio.checkpoint import CARD_NAME, CONFIG_NAME, CheckpointError, ModelInfo, load_codec, save_codec
+from vqaudio.checkpoint import CARD_NAME, ModelInfo, load_codec, save_codec
 from vqaudio.codes import Codes, Lengths, frames_between, samples_between
-from vqaudio.dsp import Resampler, resampled_length
+from vqaudio.coding import coded_frames, decoded_samples
+from vqaudio.dsp import resampled_length
 from vqaudio.engine import BLOCK_FRAMES, Crew, Side, crew, run_apart, side_by_side
 from vqaudio.io import AudioError
 from vqaudio.models import Codec
 from vqaudio.quantize.base import check_num_codebooks
 from vqaudio.session import DecodingSession, Session, Settings, check_belongs, resumed
-from vqaudio.source import AudioLike, Source, checked_rate, open_source
+from vqaudio.shipped import find_model
+from vqaudio.source import AudioLike, checked_rate, open_source
 
 Channels = Literal["mix", "keep"]
 
@@ -196,7 +196,8 @@ class AudioTokenizer:
         assert K is not None  # `_encoding` says how many
         values = torch.empty(1 if channels == "mix" else source.channels, K, last - first, dtype=torch.int64)
         num_done = 0
-        for block in self._frames(workforce, source, first, last, mix=channels == "mix", progress=progress):
+        blocks = coded_frames(workforce, source, first, last, mix=channels == "mix", progress=progress)
+        for block in blocks:
             values[..., num_done : num_done + block.shape[-1]] = block
             num_done += block.shape[-1]
         assert num_done == last - first
@@ -210,35 +211,6 @@ class AudioTokenizer:
             source_num_samples=source_num_samples,
             token_fingerprint=self.token_fingerprint,
         )
-
-    def _frames(
-        self,
-        workforce: Crew,
-        source: Source,
-        first: int,
-        last: int,
-        *,
-        mix: bool,
-        progress: Callable[[float], None] | None,
-    ) -> Iterator[Tensor]:
-        """The codes (C, K, n) of frames `first` to `last` of a source, as blocks."""
-        grid = workforce.side.grid
-        whole = source.num_samples_at(self.sample_rate)
-        if first == last:
-            stop = start = first_block = num_blocks = 0
-        else:
-            first_block = grid.first_block(first)
-            start = grid.start_of(first_block) * grid.size
-            stop = min(grid.num_inputs(last), whole)
-            num_blocks = grid.first_block(last - 1) + 1
-        pieces = source.at_rate(self.sample_rate, start=start, stop=stop, mix=mix, progress=progress)
-        blocks = workforce.run(
-            pieces,
-            total=lambda num_inputs: min(self.frames_for(num_inputs), last),
-            num_blocks=num_blocks,
-            first_block=first_block,
-        )
-        yield from _between(blocks, first, last, position=grid.span(first_block, last)[0])
 
     # ---- codes -> audio
 
@@ -318,39 +290,7 @@ class AudioTokenizer:
         if rate != self.sample_rate:
             num_samples = resampled_length(codes.source_num_samples, codes.source_sample_rate, rate)
         first, last = samples_between(start, inf if end is None else end, rate, num_samples)
-        if first == last:
-            return
-        resampler = Resampler(self.sample_rate, rate)
-        model_first, position = resampler.start_at(first)
-        model_last = resampler.num_inputs_for(last)
-        yield from _between(
-            self._resampled(workforce, codes, resampler, model_first, model_last), first, last, position=position
-        )
-
-    def _resampled(
-        self, workforce: Crew, codes: Codes, resampler: Resampler, first: int, last: int
-    ) -> Iterator[Tensor]:
-        """Samples `first` to `last` of the model's rate, decoded and resampled; they may lie past the end."""
-        if first < codes.num_samples:
-            for block in self._samples(workforce, codes, first, min(last, codes.num_samples)):
-                yield resampler.push(block)
-        # The end of what the filter needs, or of a slice whose piece of the source ends up to a sample later.
-        silence = torch.zeros(codes.channels, 1, dtype=torch.float32)
-        yield resampler.push(silence.expand(-1, max(0, last - max(first, codes.num_samples))))
-        yield resampler.finish()
-
-    def _samples(self, workforce: Crew, codes: Codes, first: int, last: int) -> Iterator[Tensor]:
-        """Samples `first` to `last` of the model's rate, as blocks (C, t)."""
-        grid = workforce.side.grid
-        first_block = grid.first_block(first)
-        start, stop = grid.start_of(first_block) * grid.size, min(grid.num_inputs(last), codes.num_frames)
-        blocks = workforce.run(
-            [codes.values[..., start:stop]],
-            total=lambda _: last,
-            num_blocks=grid.first_block(last - 1) + 1,
-            first_block=first_block,
-        )
-        yield from _between(blocks, first, last, position=grid.span(first_block, last)[0])
+        return decoded_samples(workforce, codes, rate, first, last)
 
     def crew(
         self,
@@ -444,40 +384,3 @@ class AudioTokenizer:
         if not 0 <= level < self.num_codebooks:
             raise ValueError(f"there is no codebook {level}; this tokenizer has 0 to {self.num_codebooks - 1}")
         return run_apart(lambda: self.codec.quantizer.codebook(level), self.device).cpu()
-
-
-def _between(blocks: Iterator[Tensor], first: int, last: int, *, position: int) -> Iterator[Tensor]:
-    """What lies in first ... last - 1 of consecutive blocks (..., n), of which the first begins at `position`."""
-    for block in blocks:
-        start, stop = max(first - position, 0), min(last - position, block.shape[-1])
-        if start < stop:
-            yield block[..., start:stop]
-        position += block.shape[-1]
-
-
-# ---- models by name
-
-
-def shipped_models() -> dict[str, Path]:
-    """Name -> folder of each model in the package, versions in order, and of the alias without version."""
-    found = {}
-    for folder in Path(pretrained.__file__).parent.iterdir():
-        match = re.fullmatch(r"(.+)-v(\d+)", folder.name)
-        if match and (folder / CONFIG_NAME).is_file():
-            found[match[1], int(match[2])] = folder
-    models = {}
-    for (alias, _), folder in sorted(found.items()):
-        models[folder.name] = folder
-        models[alias] = folder  # the last of its versions stays
-    return models
-
-
-def find_model(name_or_folder: str | Path) -> Path:
-    """The folder of a shipped model or the folder given; a name that ships comes before a folder of that name."""
-    models = shipped_models()
-    if isinstance(name_or_folder, str) and name_or_folder in models:
-        return models[name_or_folder]
-    if Path(name_or_folder).is_dir():
-        return Path(name_or_folder)
-    known = ", ".join(sorted(models)) or "none"
-    raise CheckpointError(f"{name_or_folder}: neither a folder nor a model that ships with vqaudio ({known})")

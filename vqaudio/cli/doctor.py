@@ -4,7 +4,7 @@ from argparse import Namespace
 
 from vqaudio.cli.reporting import in_one_sentence, say
 from vqaudio.doctor import FACTS_NAME, Finding, examine, surroundings
-from vqaudio.tokenizer import shipped_models
+from vqaudio.shipped import shipped_models
 
 
 def doctor(options: Namespace) -> int:

@@ -9,7 +9,8 @@ from vqaudio.cli.coding import CODES_EXTENSION
 from vqaudio.cli.reporting import in_one_sentence, note, say
 from vqaudio.codes import Codes
 from vqaudio.io import AudioError, inspect_audio
-from vqaudio.tokenizer import AudioTokenizer, find_model, shipped_models
+from vqaudio.shipped import find_model, shipped_models
+from vqaudio.tokenizer import AudioTokenizer
 
 Facts = Iterator[tuple[str, str]]
 

@@ -104,6 +104,8 @@ def _set_moments(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -
     for key, value in tensors.items():
         index, name = key.split(".")
         parameter = parameters[int(index)]
-        if value.shape == parameter.shape:  # in memory as the parameter lies: a fused step pairs them by their place there
+        if (
+            value.shape == parameter.shape
+        ):  # in memory as the parameter lies: a fused step pairs them by their place there
             value = torch.empty_like(parameter).copy_(value)
         optimizer.state[parameter][name] = value.to(parameter.device)
