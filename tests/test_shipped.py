@@ -147,3 +147,21 @@ def test_coding_leaves_no_trace(tokenizer: vqaudio.AudioTokenizer) -> None:
     assert tokenizer.encode(audio) == codes
     assert torch.equal(torch.get_rng_state(), random)
     assert all(torch.equal(value, state[name]) for name, value in tokenizer.codec.state_dict().items())
+
+
+def test_the_error_at_the_borders_of_blocks_is_that_of_the_interior(tokenizer: vqaudio.AudioTokenizer) -> None:
+    """Short blocks, so that there are many borders: no click, no seam."""
+    block, hop = 10, tokenizer.hop_length
+    borders, interiors = [], []
+    for name in SPEECH:
+        audio = clip(tokenizer, name)
+        encoding, decoding = tokenizer.session(block_frames=block), tokenizer.decoding_session(block_frames=block)
+        codes = vqaudio.Codes.concatenate([encoding.push(audio), encoding.finish()])
+        sound = torch.cat([decoding.push(codes), decoding.finish()], dim=1)
+        error = (sound - audio).square()[0, : audio.shape[1] // (block * hop) * block * hop]
+        in_block = error.view(-1, block * hop)
+        near = hop // 4  # 5 ms on either side
+        borders.append(torch.cat([in_block[:, :near], in_block[:, -near:]], dim=1).flatten())
+        interiors.append(in_block[:, near:-near].flatten())
+        torch.testing.assert_close(sound, tokenizer.decode(codes), atol=1e-5, rtol=1e-5)
+    assert torch.cat(borders).mean() / torch.cat(interiors).mean() == pytest.approx(1.0, abs=0.2)

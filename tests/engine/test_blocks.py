@@ -1,7 +1,10 @@
 """The engine: what goes through a codec by blocks is what the codec computes, whatever stands beside it."""
 
 import copy
+import gc
 import threading
+import time
+import weakref
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -250,3 +253,34 @@ def test_no_samples_no_blocks_and_the_right_number_of_frames_otherwise(num_sampl
     codec = tiny_codec("fsq")
     blocks = list(encode_blocks(codec, [noise(1, num_samples)], block_frames=3))
     assert sum(block.shape[-1] for block in blocks) == -(-num_samples // HOP)
+
+
+@every_kind
+@pytest.mark.parametrize("moved", [False, True])
+def test_what_is_kept_of_a_model_follows_its_weights(kind: str, moved: bool) -> None:
+    """Changed where they lie, as training does, or put elsewhere, as `.to` does."""
+    codec, audio = copy.deepcopy(tiny_codec(kind)), noise(1, 900)
+    before = encoded(codec, [audio])
+    sound = decoded(codec, [before], 900)
+    for tensor in codec.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.mul_(1.05)
+    if moved:
+        codec.double().float()
+    fresh = copy.deepcopy(codec)  # for which nothing is kept
+    codes = encoded(codec, [audio])
+    assert torch.equal(codes, encoded(fresh, [audio]))
+    assert torch.equal(decoded(codec, [codes], 900), decoded(fresh, [codes], 900))
+    assert not torch.equal(decoded(codec, [before], 900), sound)
+
+
+def test_what_is_kept_of_a_model_goes_with_it() -> None:
+    codec = copy.deepcopy(tiny_codec("rvq-projected"))
+    decoded(codec, [encoded(codec, [noise(1, 100)])], 100)
+    parts = [weakref.ref(part) for part in (codec.encoder, codec.quantizer, codec.decoder)]
+    del codec
+    until = time.monotonic() + 20
+    while any(part() is not None for part in parts) and time.monotonic() < until:
+        time.sleep(0.01)  # the worker may still be leaving its crew
+        gc.collect()
+    assert [part() is None for part in parts] == [True, True, True]
