@@ -167,16 +167,19 @@ def test_lanes_are_always_as_many(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---- failures
 
 
-def test_a_failing_block_fails_its_run_and_the_crew_goes_on() -> None:
-    codec = copy.deepcopy(tiny_codec("fsq"))
-    side = Side(codec, "decode", block_frames=BLOCK)
-    good = torch.zeros(1, 2, 30, dtype=torch.int64)
+@every_kind
+@pytest.mark.parametrize("lanes", [1, 3])
+def test_a_failing_block_fails_its_run_and_the_crew_goes_on(kind: str, lanes: int) -> None:
+    codec = tiny_codec(kind)
+    side = Side(codec, "decode", block_frames=BLOCK, lanes=lanes)
+    good = torch.zeros(1, len(codec.codebook_sizes), 30, dtype=torch.int64)
     bad = good.clone()
-    bad[0, 1, 17] = 999
+    bad[0, -1, 17] = codec.codebook_sizes[-1]
+    message = rf"code {bad.max()} at item 0, codebook {good.shape[1] - 1}, frame 1 is outside 0 … {bad.max() - 1}"
     for workers in (1, 2):
         with crew(side, workers) as found:
             expected = torch.cat(list(found.run([good], total=lambda _: 600)), dim=-1)
-            with pytest.raises(ValueError, match=r"code 999 at item 0, codebook 1, frame 1 is outside 0 … 11"):
+            with pytest.raises(ValueError, match=message):
                 list(found.run([bad], total=lambda _: 600))
             assert torch.equal(torch.cat(list(found.run([good], total=lambda _: 600)), dim=-1), expected)
 

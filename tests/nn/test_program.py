@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from tests.tiny import HOP, KINDS, noise, tiny_codec
 from vqaudio.nn import CausalConv1d, Program, Stream, UnreadableError, name_streams
+from vqaudio.nn.layer import Layer
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
 every_side = pytest.mark.parametrize("side", ["encoder", "decoder"])
@@ -127,3 +128,14 @@ def test_two_memories_of_one_value_are_refused() -> None:
 
     with pytest.raises(UnreadableError, match="remember the same value"):
         Program(Twice(), channels=2, length=4)
+
+
+def test_a_layer_with_a_memory_of_its_own_kind_is_refused() -> None:
+    class Accumulating(Layer):
+        stream_key = "sum"
+
+        def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
+            return x.cumsum(dim=-1)
+
+    with pytest.raises(UnreadableError, match="Accumulating"):
+        Program(Accumulating(), channels=2, length=4)

@@ -21,6 +21,7 @@ from vqaudio.engine.grid import Block, Grid
 from vqaudio.models import Codec
 from vqaudio.nn import Program, Stream, UnreadableError
 from vqaudio.quantize import FoldedQuantizer
+from vqaudio.quantize.base import check_codes
 
 # A block costs some 2 ms whatever its length, much of it for bringing the weights into the cache; what longer and
 # shorter ones cost is in benchmarks/README.md, from benchmarks/blocks.py.
@@ -98,6 +99,7 @@ class _OneByOne(Steps):
 
     def _decoded(self, block: Block, stream: Stream) -> Tensor:
         codec, codes = self.side.codec, block.data
+        check_codes(codes, codec.codebook_sizes)
         latents = codec.quantizer.decode(codes) if self.folded is None else self.folded.decode(codes[0].t()).t()[None]
         latents[..., block.num_valid :] = 0.0
         run = self.program or (lambda x, stream: codec.decode_latents(x, stream=stream))
@@ -113,6 +115,8 @@ class _Together(Steps):
     def __call__(self, blocks: Sequence[Block], streams: Sequence[Stream]) -> list[Tensor]:
         side, codec = self.side, self.side.codec
         data = torch.cat([block.data for block in blocks])
+        if side.direction == "decode":  # here, before a device sees them: a wrong index there ends the process
+            check_codes(data, codec.codebook_sizes)
         missing = side.lanes - len(blocks)
         data = torch.cat([data, data.new_zeros(missing, *data.shape[1:])]).to(side.device)
         with exact_arithmetic(side.device):

@@ -1,9 +1,9 @@
 """A chain of layers as a fixed list of operations on fixed buffers: how blocks of one length run on a CPU.
 
-For a block of a few seconds, half the time of an ordinary forward goes to what is not arithmetic: views, allocations,
-copies that put the past in front of the present. All of it is the same for every block, so it is done once. A `Program`
-reads a module's own forward, by calling it with a `Value` in place of a tensor, and writes down which layer takes which
-value. Then each value gets its buffer, in which the frames of a layer's memory lie right before those of the block:
+For a block of a few seconds, much of the time of an ordinary forward goes to what is not arithmetic: views,
+allocations, copies that put the past in front of the present. All of it is the same for every block, so it is done once.
+A `Program` reads a module's own forward, by calling it with a `Value` in place of a tensor, and writes down which layer
+takes which value. Then each value gets its buffer, in which a layer's memory lies right before the block:
 
     past | block                 a convolution reads its taps from here as slices, its input was written here
     . .  | a b c d e f           in the first place, and what stays for the next block is one short copy
@@ -88,8 +88,8 @@ class Program:
             channels, length = step.conv.out_channels, length // step.stride
         elif isinstance(step, CausalConvTranspose1d):
             channels, length = step.out_channels, length * step.stride
-        elif not isinstance(step, nn.Module) and step not in (torch.add, F.relu, F.gelu):
-            raise UnreadableError(str(step))
+        elif hasattr(step, "stream_key") or not (isinstance(step, nn.Module) or step in (torch.add, F.relu, F.gelu)):
+            raise UnreadableError(f"{step}")  # a layer that keeps time in a way of its own, or an unknown function
         output = Value(channels, length, self._record)
         self._nodes.append(_Node(step, inputs, output))
         return output
