@@ -1,9 +1,9 @@
 """A chain of layers as a fixed list of operations on fixed buffers: how blocks of one length run on a CPU.
 
 For a block of a few seconds, much of the time of an ordinary forward goes to what is not arithmetic: views,
-allocations, copies that put the past in front of the present. All of it is the same for every block, so it is done once.
-A `Program` reads a module's own forward, by calling it with a `Value` in place of a tensor, and writes down which layer
-takes which value. Then each value gets its buffer, in which a layer's memory lies right before the block:
+allocations, copies that put the past in front of the present. All of it is the same for every block, so it is done
+once. A `Program` reads a module's own forward, by calling it with a `Value` in place of a tensor, and writes down which
+layer takes which value. Then each value gets its buffer, in which a layer's memory lies right before the block:
 
     past | block                 a convolution reads its taps from here as slices, its input was written here
     . .  | a b c d e f           in the first place, and what stays for the next block is one short copy
