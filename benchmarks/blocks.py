@@ -6,6 +6,7 @@ of a recording is padded by is the price of long ones, so recordings of two leng
 """
 
 import argparse
+import resource
 import time
 from collections.abc import Callable
 from functools import partial
@@ -24,15 +25,21 @@ BLOCKS = (1, 2, 5, 10, 25, 50, 100, 150, 200, 400)
 RECORDINGS = (2.0, 10.0)  # seconds
 
 
-def best(function: Callable[[], Any], seconds: float) -> float:
-    """The shortest of the calls that fit into so many seconds, in milliseconds."""
+def best(function: Callable[[], Any], seconds: float) -> tuple[float, float]:
+    """The shortest of the calls that fit into so many seconds, in milliseconds, and the page faults of a call."""
     function()
-    times, until = [], time.perf_counter() + seconds
+    times: list[float] = []
+    until, faults = time.perf_counter() + seconds, page_faults()
     while time.perf_counter() < until or len(times) < 5:
         start = time.perf_counter()
         function()
         times.append(time.perf_counter() - start)
-    return 1000 * min(times)
+    return 1000 * min(times), (page_faults() - faults) / len(times)
+
+
+def page_faults() -> int:
+    """Pages that the allocator had to ask the system for, so far: what large tensors that come and go cost."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
 def measure(tokenizer: AudioTokenizer, block_frames: int, seconds: float) -> dict[str, Any]:
@@ -44,10 +51,12 @@ def measure(tokenizer: AudioTokenizer, block_frames: int, seconds: float) -> dic
         side = Side(codec, direction, block_frames=block_frames)  # type: ignore[arg-type]
         block, stream = Block(0, data, data.shape[-1], 0), Stream()
         with side.steps() as steps:
-            entry[f"{direction}_ms"] = round(best(partial(steps, [block], [stream]), seconds), 2)
+            shortest, faults = best(partial(steps, [block], [stream]), seconds)
+        entry[f"{direction}_ms"], entry[f"{direction}_page_faults"] = round(shortest, 2), round(faults)
         layers = partial(codec.encode, data[:, None]) if direction == "encode" else partial(codec.decode, data)
         with torch.inference_mode():
-            entry[f"{direction}_layers_ms"] = round(best(partial(layers, stream=Stream()), seconds), 2)
+            shortest, faults = best(partial(layers, stream=Stream()), seconds)
+        entry[f"{direction}_layers_ms"], entry[f"{direction}_layers_page_faults"] = round(shortest, 2), round(faults)
     return entry
 
 
@@ -67,12 +76,13 @@ def report(rows: list[dict[str, Any]], tokenizer: AudioTokenizer) -> str:
             str(entry["block_frames"]),
             f"{entry['encode_ms']:.1f} / {entry['decode_ms']:.1f}",
             f"{entry['encode_layers_ms']:.1f} / {entry['decode_layers_ms']:.1f}",
+            f"{entry['encode_page_faults']} / {entry['decode_page_faults']}",
             f"{times(entry, 'encode')} / {times(entry, 'decode')}",
             *(recording(entry, seconds) for seconds in RECORDINGS),
         ]
         for entry in rows
     ]
-    columns = ["frames", "ms for a block", "by the layers", "times real time"]
+    columns = ["frames: encode / decode", "ms for a block", "by the layers", "page faults", "times real time"]
     return markdown_table([*columns, *(f"encoding {seconds:g} s" for seconds in RECORDINGS)], table)
 
 

@@ -127,18 +127,43 @@ def test_encode_killed_just_before_the_file_gets_its_name(tmp_path: Path, model:
     assert Codes.load(left).num_samples == 900  # whole, so a crash at the rename loses the name alone
 
 
-@pytest.mark.parametrize(
-    "workers",
-    [1, pytest.param(2, marks=pytest.mark.xfail(strict=True, reason="files at work are encoded to their end first"))],
-)
-def test_encode_interrupted_in_the_middle(tmp_path: Path, model: str, workers: int) -> None:
-    """By control-C, with as many files at work as there are workers, and one done."""
+def interrupted_decoding(tmp_path: Path, model: str) -> Path:
+    """The folder of results after control-C with two files at work and one done."""
+    (tmp_path / "in").mkdir()
+    tiny_tokenizer(KIND).encode(noise(1, 900)).save(tmp_path / "in/a.vqt")
+    for name in ("b", "c"):
+        save_long(tmp_path / f"in/{name}.vqt")
+    out = tmp_path / "out"
+
+    def at_work() -> bool:
+        return (out / "a.wav").exists() and len(list(out.glob(".*.partial"))) == 2
+
+    command = ["decode", str(tmp_path / "in"), "--out", str(out), "--model", model, "--workers", "2"]
+    status, errors = stopped(command, at_work, signal.SIGINT)
+    assert status == 130 and errors.endswith("vqaudio: interrupted\n"), errors
+    assert "Traceback" not in errors
+    return out
+
+
+def test_decode_interrupted_in_the_middle_leaves_whole_files_alone(tmp_path: Path, model: str) -> None:
+    out = interrupted_decoding(tmp_path, model)
+    assert list(out.glob(".*")) == []
+    found = {path.name: soundfile.info(path).frames for path in out.iterdir()}
+    assert found.pop("a.wav") == 900
+    assert all(frames == LONG for frames in found.values())
+
+
+def test_an_interrupt_does_not_wait_for_the_files_at_work(tmp_path: Path, model: str) -> None:
+    assert finals(interrupted_decoding(tmp_path, model)) == ["a.wav"]
+
+
+def test_encode_interrupted_in_the_middle_does_not_go_on(tmp_path: Path, model: str) -> None:
     (tmp_path / "in").mkdir()
     write_audio(tmp_path / "in/a.wav", noise(1, 900), 1_600)
     write_long(tmp_path / "in/b.wav")
-    (tmp_path / "in/c.wav").write_bytes((tmp_path / "in/b.wav").read_bytes())
+    write_audio(tmp_path / "in/c.wav", noise(1, 900), 1_600)
     out = tmp_path / "out"
-    command = ["encode", str(tmp_path / "in"), "--out", str(out), "--model", model, "--workers", str(workers)]
+    command = ["encode", str(tmp_path / "in"), "--out", str(out), "--model", model, "--workers", "1"]
     status, errors = stopped(command, (out / "a.vqt").exists, signal.SIGINT)
     assert (status, errors) == (130, "vqaudio: interrupted\n")
     assert [path.name for path in out.iterdir()] == ["a.vqt"]

@@ -206,16 +206,7 @@ def test_how_the_input_is_cut_changes_nothing(
     assert succeeded(run(decode, Pieces(cut, sizes), model=model)) == audio
 
 
-@pytest.mark.parametrize(
-    "num_samples",
-    [
-        pytest.param(
-            number, marks=pytest.mark.xfail(strict=True, reason="the four bytes read to look for RIFF are dropped")
-        )
-        for number in (1, 2)
-    ]
-    + [3],
-)
+@pytest.mark.parametrize("num_samples", [1, 2, 3])
 def test_the_shortest_bare_input_is_encoded(model: str, num_samples: int) -> None:
     stream = succeeded(run(["encode", "--stream"], pcm(noise(1, num_samples)), model=model))
     assert codes_in(stream).num_samples == num_samples
@@ -354,7 +345,6 @@ def test_an_input_that_ends_within_a_sample_is_encoded_up_to_it(model: str, chan
     assert codes_in(result.output) == codes_in(succeeded(run(["encode", "--stream", *form], whole, model=model)))
 
 
-@pytest.mark.xfail(strict=True, reason="a WAV that ends before its header says is taken for whole")
 def test_a_wav_that_ends_before_its_header_says_is_encoded_and_reported(model: str) -> None:
     head = WAV[:-4] + (200).to_bytes(4, "little")
     result = run(["encode", "--stream"], head + pcm(noise(1, 50)), model=model)
@@ -377,9 +367,6 @@ def test_more_codebooks_than_came_are_refused(model: str) -> None:
     assert result.errors == "vqaudio: 2 codebooks were asked for, and there are 1\n"
 
 
-UNSUITED = pytest.mark.xfail(strict=True, reason="ignored without a word")
-
-
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -392,9 +379,9 @@ UNSUITED = pytest.mark.xfail(strict=True, reason="ignored without a word")
         (["encode", "--pcm", "mp3"], "invalid choice: 'mp3'"),
         (["encode", "--block-frames", "0"], "0 is not a positive whole number"),
         (["decode", "--input-rate", "8000"], "unrecognized arguments: --input-rate"),
-        pytest.param(["encode", "--start", "1"], "--start", marks=UNSUITED),
-        pytest.param(["decode", "--end", "1"], "--end", marks=UNSUITED),
-        pytest.param(["decode", "--format", "flac"], "--format", marks=UNSUITED),
+        (["encode", "--start", "1"], "--start"),
+        (["decode", "--end", "1"], "--end"),
+        (["decode", "--format", "flac"], "--format"),
     ],
 )
 def test_a_wrong_command_line_exits_with_2(model: str, arguments: list[str], expected: str) -> None:
@@ -407,13 +394,16 @@ def test_a_wrong_command_line_exits_with_2(model: str, arguments: list[str], exp
 
 
 COMMAND = [sys.executable, "-m", "vqaudio.cli"]
-ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
+# As most people run it: without its buffer, standard output would need no flush.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"} | {
+    "OMP_NUM_THREADS": "1"
+}
 
 
 def shell(script: str) -> subprocess.CompletedProcess[bytes]:
     """A line for bash, in which VQAUDIO is the command."""
     script = "set -o pipefail; " + script.replace("VQAUDIO", " ".join(COMMAND))
-    return subprocess.run(["bash", "-c", script], capture_output=True, timeout=120, env=ONE_THREAD)
+    return subprocess.run(["bash", "-c", script], capture_output=True, timeout=120, env=ENVIRONMENT)
 
 
 def test_two_processes_in_a_row(tmp_path: Path, model: str) -> None:
@@ -457,7 +447,7 @@ def test_live_and_then_the_encoder_dies(tmp_path: Path, model: str) -> None:
             arguments = [*COMMAND, command, "--stream", "--model", model, "--block-frames", "1"]
             process = stack.enter_context(
                 subprocess.Popen(
-                    arguments, stdin=source, stdout=subprocess.PIPE, stderr=errors, bufsize=0, env=ONE_THREAD
+                    arguments, stdin=source, stdout=subprocess.PIPE, stderr=errors, bufsize=0, env=ENVIRONMENT
                 )
             )
             stack.callback(process.kill)
@@ -481,9 +471,11 @@ def test_live_and_then_the_encoder_dies(tmp_path: Path, model: str) -> None:
 
 def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path, model: str) -> None:
     """Nor one that goes away because its own reader has."""
-    # The codes are more than a pipe holds, and the samples too: both writers have to notice.
-    (tmp_path / "in").write_bytes(pcm(noise(1, 400_000)))
+    # The codes are more than a pipe holds, and the samples too: both writers have to notice. With four channels mixed a
+    # write of codes is small enough to wait in Python's buffer, which is flushed once more at exit.
+    (tmp_path / "in").write_bytes(pcm(noise(1, 440_000).expand(4, -1)))
     encode, decode = (f"VQAUDIO {command} --stream --model {model}" for command in ("encode", "decode"))
+    encode += " --input-channels 4"
     result = shell(f"{encode} < {tmp_path / 'in'} | {decode} | head -c 100; echo _${{PIPESTATUS[*]}}")
     assert result.stderr == b""
     assert len(result.stdout) == 100 + len("_1 1 0\n") and result.stdout.endswith(b"_1 1 0\n")

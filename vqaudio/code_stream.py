@@ -4,10 +4,10 @@ A code file (.vqt) says at its beginning how long it is, so a recording has to b
 
     header    one line of JSON: format ("vqaudio code stream"), version (1), channels, codebook_sizes, sample_rate,
               hop_length, source_sample_rate, token_fingerprint; ends with a line feed
-    chunks    16 bytes: frames n, samples at the model's rate, samples of the source, CRC-32 of the codes (each 4 bytes,
-              little endian), followed by the codes of n frames, frame by frame (n, C, K): uint16, or uint32 if a
-              codebook has over 65,536
-    end       a chunk of 16 zero bytes; without it, the stream was cut off
+    chunks    16 bytes: frames n, samples at the model's rate, samples of the source, and the CRC-32 of these twelve
+              bytes and the codes (each 4 bytes, little endian); then the codes of n frames, frame by frame (n, C, K):
+              uint16, or uint32 if a codebook has over 65,536
+    end       a chunk of no frames and no samples; without it, the stream was cut off
 
 Size: header + 16 · (chunks + 1) + 2 · n · C · K bytes.
 """
@@ -16,6 +16,7 @@ import json
 import struct
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import BinaryIO
 
 import numpy as np
@@ -28,7 +29,8 @@ VERSION = 1
 LONGEST_HEADER = 1 << 20  # bytes; what is longer is another kind of file
 SHARED = ("sample_rate", "hop_length", "source_sample_rate", "token_fingerprint")
 
-_CHUNK = struct.Struct("<IIII")
+_COUNTS = struct.Struct("<III")
+_CHECKSUM = struct.Struct("<I")
 
 
 class CodeStreamWriter:
@@ -50,14 +52,16 @@ class CodeStreamWriter:
         if codes.num_frames:
             values = codes.values.permute(2, 0, 1).numpy().astype(_dtype(codes.codebook_sizes))
             data = values.tobytes()
-            counts = codes.num_frames, codes.num_samples, codes.source_num_samples
-            self._file.write(_CHUNK.pack(*counts, zlib.crc32(data)) + data)
+            self._write(_COUNTS.pack(codes.num_frames, codes.num_samples, codes.source_num_samples), data)
         self._file.flush()
 
     def close(self) -> None:
         """Write the end mark; without it a reader takes the stream for cut off."""
-        self._file.write(_CHUNK.pack(0, 0, 0, 0))
+        self._write(_COUNTS.pack(0, 0, 0), b"")
         self._file.flush()
+
+    def _write(self, counts: bytes, data: bytes) -> None:
+        self._file.write(counts + _CHECKSUM.pack(zlib.crc32(counts + data)) + data)
 
 
 def read_code_stream(file: BinaryIO, name: str) -> Iterator[Codes]:
@@ -65,41 +69,51 @@ def read_code_stream(file: BinaryIO, name: str) -> Iterator[Codes]:
 
     The first have no frames: they tell of what kind the others will be.
     """
-    line = file.readline(LONGEST_HEADER)
-    try:
-        header = json.loads(line)
-        known = header.pop("format"), header.pop("version")
-        channels, codebook_sizes = header.pop("channels"), tuple(header.pop("codebook_sizes"))
-        facts = {key: header[key] for key in SHARED}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        what = "ended before it began" if not line else "is no code stream, as `vqaudio encode --stream` writes"
-        raise CodesError(f"{name}: {what}") from error
-    if known[0] != FORMAT or not isinstance(known[1], int) or known[1] > VERSION:
-        raise CodesError(f"{name}: calls itself {known[0]!r} version {known[1]!r}; read is version {VERSION}")
-    dtype = np.dtype(_dtype(codebook_sizes))
-    nothing = torch.zeros(channels, len(codebook_sizes), 0, dtype=torch.int64)
-    yield Codes(nothing, codebook_sizes=codebook_sizes, num_samples=0, source_num_samples=0, **facts)
+    nothing = _header(file.readline(LONGEST_HEADER), name)
+    yield nothing
+    channels, num_codebooks, _ = nothing.values.shape
+    dtype = np.dtype(_dtype(nothing.codebook_sizes))
     while True:
-        head = file.read(_CHUNK.size)
-        if len(head) < _CHUNK.size:
+        counts, checksum = file.read(_COUNTS.size), file.read(_CHECKSUM.size)
+        if len(checksum) < _CHECKSUM.size:
             raise CodesError(f"{name}: was cut off: it ends without its end mark")
-        num_frames, num_samples, source_num_samples, checksum = _CHUNK.unpack(head)
-        if not num_frames:
-            return
-        size = num_frames * channels * len(codebook_sizes) * dtype.itemsize
+        num_frames, num_samples, source_num_samples = _COUNTS.unpack(counts)
+        size = num_frames * channels * num_codebooks * dtype.itemsize
         data = file.read(size)
         if len(data) < size:
             raise CodesError(f"{name}: was cut off within a chunk")
-        if zlib.crc32(data) != checksum:
+        if (zlib.crc32(counts + data),) != _CHECKSUM.unpack(checksum):
             raise CodesError(f"{name}: altered on its way: a chunk does not match its checksum")
+        if not num_frames:
+            return
         values = np.frombuffer(data, dtype).reshape(num_frames, channels, -1).transpose(1, 2, 0).astype(np.int64)
-        yield Codes(
-            torch.from_numpy(np.ascontiguousarray(values)),
-            codebook_sizes=codebook_sizes,
+        yield replace(
+            nothing,
+            values=torch.from_numpy(np.ascontiguousarray(values)),
             num_samples=num_samples,
             source_num_samples=source_num_samples,
-            **facts,
         )
+
+
+def _header(line: bytes, name: str) -> Codes:
+    """What the header says, as codes without frames."""
+    if not line:
+        raise CodesError(f"{name}: ended before it began")
+    try:
+        header = json.loads(line)
+        kind, version = header.pop("format"), header.pop("version")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CodesError(f"{name}: is no code stream, as `vqaudio encode --stream` writes") from error
+    if kind != FORMAT or version not in range(1, VERSION + 1) or isinstance(version, bool):
+        raise CodesError(f"{name}: calls itself {kind!r} version {version!r}; read is version {VERSION}")
+    try:
+        sizes = tuple(header["codebook_sizes"])
+        values = torch.zeros(header["channels"], len(sizes), 0, dtype=torch.int64)
+        facts = {key: header[key] for key in SHARED}
+        return Codes(values, codebook_sizes=sizes, num_samples=0, source_num_samples=0, **facts)
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        what = f": {error}" if isinstance(error, CodesError) else ""
+        raise CodesError(f"{name}: is no code stream, or its header was altered{what}") from error
 
 
 def _dtype(codebook_sizes: tuple[int, ...]) -> str:

@@ -49,7 +49,9 @@ def to_floats(data: bytes, form: PcmFormat) -> Tensor:
             samples = samples.astype(np.float32) / 128 - 1
         elif form.encoding != "f32le":
             samples = samples.astype(np.float64) / 2 ** (bits - 1)
-    return torch.from_numpy(np.ascontiguousarray(samples.reshape(-1, form.channels).T, np.float32))
+    return torch.from_numpy(
+        np.array(samples.reshape(-1, form.channels).T, np.float32, order="C")
+    )  # a copy: bytes are not ours
 
 
 def to_bytes(audio: Tensor, form: PcmFormat) -> tuple[bytes, int]:

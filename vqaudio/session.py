@@ -15,6 +15,7 @@ The state is data: it can be copied, written to a file and taken up by another p
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,7 @@ class Settings:
     channels: Literal["mix", "keep"] = "mix"
 
 
-class Live(Generic[InputT, OutputT]):
+class Live(ABC, Generic[InputT, OutputT]):
     """What both directions share. Subclasses say how an input becomes pieces for the cutter, and blocks an output."""
 
     def __init__(self, codec: Codec, info: ModelInfo, settings: Settings) -> None:
@@ -110,29 +111,29 @@ class Live(Generic[InputT, OutputT]):
     _delay_frames: int
 
     @property
-    def _resampler_delay_seconds(self) -> float:
-        raise NotImplementedError
+    @abstractmethod
+    def _resampler_delay_seconds(self) -> float: ...
 
+    @abstractmethod
     def _checked(self, chunk: InputT) -> Any:
         """Refuse a chunk that cannot follow; what `_blocks` takes of one that can."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _blocks(self, checked: Any) -> list[Block]:
         """Take a chunk in: the blocks that it completes."""
-        raise NotImplementedError
 
-    def _last_blocks(self) -> list[Block]:
-        raise NotImplementedError
+    @abstractmethod
+    def _last_blocks(self) -> list[Block]: ...
 
+    @abstractmethod
     def _total(self, num_inputs: int) -> int:
         """How many outputs of the codec there are, once so many inputs have come."""
-        raise NotImplementedError
 
-    def _nothing(self) -> Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def _nothing(self) -> Tensor: ...
 
-    def _given(self, outputs: Tensor, *, last: bool) -> OutputT:
-        raise NotImplementedError
+    @abstractmethod
+    def _given(self, outputs: Tensor, *, last: bool) -> OutputT: ...
 
     # ---- the state
 

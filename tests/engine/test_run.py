@@ -164,6 +164,18 @@ def test_lanes_are_always_as_many(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shapes == {(3, 1, BLOCK * HOP)}
 
 
+def test_lanes_may_have_different_numbers_of_codebooks() -> None:
+    codec = tiny_codec("rvq-projected")
+    codes = torch.cat(list(encode_blocks(codec, [noise(1, 900)], block_frames=BLOCK)), dim=-1)
+    with crew(Side(codec, "decode", block_frames=BLOCK, lanes=3)) as found:
+        results = side_by_side(
+            lambda k: torch.cat(list(found.run([codes[:, :k]], total=lambda _: 900)), dim=-1), (1, 3, 2, 3), 3
+        )
+    for k, sound in zip((1, 3, 2, 3), results, strict=True):
+        alone = torch.cat(list(decode_blocks(codec, [codes[:, :k]], num_samples=900, block_frames=BLOCK)), dim=-1)
+        torch.testing.assert_close(sound, alone, atol=1e-5, rtol=1e-5)
+
+
 # ---- failures
 
 

@@ -105,7 +105,7 @@ def _add_coding(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         command.add_argument(
             "--workers", type=_count, metavar="N", help="threads that share the work; default: as many as torch uses"
         )
-        command.add_argument("--start", type=_seconds, default=Fraction(0), metavar="S", help="begin S seconds in")
+        command.add_argument("--start", type=_seconds, metavar="S", help="begin S seconds in; default: at the start")
         command.add_argument("--end", type=_seconds, metavar="S", help="end S seconds in; default: at the end")
         if name != "decode":
             command.add_argument(
@@ -118,7 +118,7 @@ def _add_coding(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
                 metavar="source|model|HZ",
                 help="of the decoded audio; default: model",
             )
-            command.add_argument("--format", choices=FORMATS, default="wav", help="default: %(default)s")
+            command.add_argument("--format", choices=FORMATS, help=f"of the audio files; default: {FORMATS[0]}")
         if streams:
             _add_streaming(command, name)
 

@@ -66,7 +66,7 @@ def encode(options: Namespace) -> int:
 
 def decode(options: Namespace) -> int:
     """Code files -> audio files."""
-    todo = plan(options.files, options.out, extensions={CODES_EXTENSION}, suffixes=[f".{options.format}"])
+    todo = plan(options.files, options.out, extensions={CODES_EXTENSION}, suffixes=[_audio_extension(options)])
     tokenizer, num_codebooks = load_tokenizer(options)
     with tokenizer.crew("decode", options.workers) as crew:
         totals = Totals()
@@ -83,7 +83,7 @@ def decode(options: Namespace) -> int:
 
 def reconstruct(options: Namespace) -> int:
     """Audio files -> code files and what they decode to, with a line of figures for each."""
-    suffixes = [CODES_EXTENSION, f".{options.format}"]
+    suffixes = [CODES_EXTENSION, _audio_extension(options)]
     todo = plan(options.files, options.out, extensions=AUDIO_EXTENSIONS, suffixes=suffixes)
     tokenizer, num_codebooks = load_tokenizer(options)
     totals = Totals()
@@ -104,7 +104,7 @@ def reconstruct(options: Namespace) -> int:
         )
         _save(codes, task.outputs[0])
         encoded = time.perf_counter()
-        whole = Namespace(sample_rate=options.sample_rate, start=0, end=None)  # what was encoded
+        whole = Namespace(sample_rate=options.sample_rate, start=None, end=None)  # what was encoded
         _write(tokenizer, codes, task.outputs[1], whole, lambda part: progress(0.5 + part / 2), workers=options.workers)
         decoded = time.perf_counter()
         totals.add(codes.seconds)
@@ -146,8 +146,12 @@ def _save(codes: Codes, path: Path) -> None:
     codes.save(path)
 
 
+def _audio_extension(options: Namespace) -> str:
+    return f".{options.format or 'wav'}"
+
+
 def _excerpt(options: Namespace) -> dict[str, Any]:
-    return {"start": options.start, "end": options.end}
+    return {"start": options.start or 0, "end": options.end}
 
 
 def _write(
@@ -162,7 +166,7 @@ def _write(
     """Decode into a file block by block; how many seconds that were."""
     blocks = tokenizer.decode_blocks(codes, sample_rate=options.sample_rate, workers=workers, **_excerpt(options))
     rate = tokenizer.output_rate(codes, options.sample_rate)
-    wanted = min(codes.seconds, inf if options.end is None else options.end) - min(options.start, codes.seconds)
+    wanted = min(codes.seconds, inf if options.end is None else options.end) - min(options.start or 0, codes.seconds)
     path.parent.mkdir(parents=True, exist_ok=True)
     with AudioWriter(path, rate, codes.channels) as writer:
         for block in blocks:

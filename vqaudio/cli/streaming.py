@@ -6,6 +6,7 @@ arecord | vqaudio encode --stream | vqaudio decode --stream | aplay
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
+from itertools import chain
 from typing import BinaryIO
 
 from torch import Tensor
@@ -34,8 +35,10 @@ def encode_stream(options: Namespace) -> int:
         block_frames=options.block_frames,
     )
     writer = CodeStreamWriter(sys.stdout.buffer)
-    held = head
-    for data in _read(source, size):
+    held = b""
+    num_bytes = 0
+    for data in chain([head], _read(source, size)):
+        num_bytes += len(data)
         held += data
         whole = len(held) - len(held) % form.frame_bytes
         if whole:
@@ -43,6 +46,8 @@ def encode_stream(options: Namespace) -> int:
             held = held[whole:]
     writer.write(session.finish())
     writer.close()
+    if size is not None and num_bytes < size:
+        raise AudioError(f"{NAME}: truncated: its header promises {size} bytes of samples, {num_bytes} came")
     if held:
         raise AudioError(f"{NAME}: ended within a sample of {form.frame_bytes} bytes; what came before is encoded")
     return 0
@@ -89,6 +94,10 @@ def decode_stream(options: Namespace) -> int:
 def _check(options: Namespace) -> None:
     if options.files or options.out:
         raise UsageError("--stream goes from standard input to standard output, so it takes neither files nor --out")
+    unsuited = {name: getattr(options, name, None) for name in ("start", "end", "workers", "format")}
+    for name, given in unsuited.items():
+        if given is not None:
+            raise UsageError(f"--{name} is for files, and --stream does without it")
 
 
 def _opened(source: BinaryIO, options: Namespace, model_rate: int) -> tuple[PcmFormat, bytes, int | None]:

@@ -284,10 +284,8 @@ def side_by_side(work: Callable[[ItemT], ResultT], items: Iterable[ItemT], count
     """`work` on each item, up to `count` at a time, each in a thread of its own; the first failure ends it."""
     if count == 1:
         return [work(item) for item in items]
-    with ThreadPoolExecutor(count, thread_name_prefix="vqaudio-item") as pool:
-        futures = [pool.submit(work, item) for item in items]
-        try:
-            return [future.result() for future in futures]
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    pool = ThreadPoolExecutor(count, thread_name_prefix="vqaudio-item")
+    try:
+        return [future.result() for future in [pool.submit(work, item) for item in items]]
+    finally:  # after a failure or an interrupt nobody is waited for: they end when their crew is dismissed
+        pool.shutdown(wait=False, cancel_futures=True)

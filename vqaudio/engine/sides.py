@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 from weakref import WeakKeyDictionary
 
 import torch
@@ -70,15 +70,15 @@ class Side:
             yield _OneByOne(self, program, folded)
 
 
-class Steps:
+class Steps(Protocol):
     """Blocks (one for each lane at most) and their streams, which are brought up to date -> outputs on the CPU."""
 
     def __call__(self, blocks: Sequence[Block], streams: Sequence[Stream]) -> list[Tensor]:
         """Each block's data is (1, ..., size); outputs are codes (1, K, block) or samples (1, block · hop)."""
-        raise NotImplementedError
+        ...
 
 
-class _OneByOne(Steps):
+class _OneByOne:
     def __init__(self, side: Side, program: Program | None, folded: FoldedQuantizer | None) -> None:
         self.side, self.program, self.folded = side, program, folded
         self.run = self._encoded if side.direction == "encode" else self._decoded
@@ -106,13 +106,21 @@ class _OneByOne(Steps):
         return codec.to_audio(run(latents, stream))[:, 0]
 
 
-class _Together(Steps):
+class _Together:
     """All lanes in one batch; those without a recording see zeros."""
 
     def __init__(self, side: Side) -> None:
         self.side = side
 
     def __call__(self, blocks: Sequence[Block], streams: Sequence[Stream]) -> list[Tensor]:
+        outputs: dict[int, Tensor] = {}
+        for num_rows in dict.fromkeys(block.data.shape[-2] for block in blocks):  # codes may be of fewer codebooks
+            lanes = [lane for lane, block in enumerate(blocks) if block.data.shape[-2] == num_rows]
+            found = self._run([blocks[lane] for lane in lanes], [streams[lane] for lane in lanes])
+            outputs |= zip(lanes, found, strict=True)
+        return [outputs[lane] for lane in range(len(blocks))]
+
+    def _run(self, blocks: Sequence[Block], streams: Sequence[Stream]) -> list[Tensor]:
         side, codec = self.side, self.side.codec
         data = torch.cat([block.data for block in blocks])
         if side.direction == "decode":  # here, before a device sees them: a wrong index there ends the process
