@@ -80,8 +80,8 @@ MUTATIONS = (
     Mutation(
         "prefix ignores num_codebooks",
         "vqaudio/quantize/residual.py",
-        "for level in self._chain[:K]:",
-        "for level in self._chain:",
+        "for level in self.chain[:K]:",
+        "for level in self.chain:",
         (f"{BASE}::test_fewer_codebooks_are_the_first_rows",),
     ),
     Mutation(
@@ -328,7 +328,7 @@ MUTATIONS = (
         "vqaudio/dsp.py",
         "before = block * self._bank.block_inputs - self._bank.context",
         "before = block * self._bank.block_inputs - self._bank.context + 1",
-        ("tests/test_excerpts.py::test_codes_of_an_excerpt_are_a_slice_of_the_whole",),
+        ("tests/test_dsp.py::test_a_signal_without_its_beginning_goes_on_as_the_whole",),
     ),
     Mutation(
         "a session's copy shares its state",

@@ -62,7 +62,7 @@ def read(data: bytes) -> tuple[list[Codes], str | None]:
     return found, None
 
 
-def header_length(data: bytes) -> int:
+def header_length(data: bytes | bytearray) -> int:
     return data.index(b"\n") + 1
 
 
@@ -133,7 +133,7 @@ def test_the_largest_codes_keep_their_value(size: int, width: int) -> None:
 
 def test_every_write_reaches_the_reader_at_once() -> None:
     pipe = io.BytesIO()
-    writer = CodeStreamWriter(io.BufferedWriter(pipe))  # type: ignore[arg-type]
+    writer = CodeStreamWriter(io.BufferedWriter(pipe))
     parts = parts_of(make_codes(6 * HOP), [0, 1, 3])  # the first is empty
     for count, part in enumerate(parts):
         writer.write(part)
@@ -216,6 +216,13 @@ def test_one_flipped_bit_in_the_counts_of_a_chunk_is_refused() -> None:
     places = [(first, first + 12), (second, second + 12), (len(data) - CHUNK_HEAD, len(data))]
     unnoticed = [place for start, stop in places for place, other in flips(data, start, stop) if read(other)[1] is None]
     assert unnoticed == []
+
+
+def test_an_altered_count_costs_no_memory() -> None:
+    data = bytearray(stream_of([make_codes(HOP, channels=100, sizes=(2,) * 1000)]))
+    data[header_length(data) + 3] = 0x80  # 2^31 frames more: beyond any address space
+    with pytest.raises(CodesError, match="NAME: was cut off within a chunk"):
+        list(read_code_stream(io.BufferedReader(io.BytesIO(data)), "NAME"))  # as standard input is
 
 
 def with_header(**changes: Any) -> bytes:

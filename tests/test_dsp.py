@@ -222,3 +222,33 @@ def test_impossible_mel_filters_are_refused() -> None:
         mel_filterbank(sample_rate=16000, fft_size=512, num_mels=80, max_hz=9000)
     with pytest.raises(ValueError, match="0 mels of 512 FFT points"):
         mel_filterbank(sample_rate=16000, fft_size=512, num_mels=0)
+
+
+@given(
+    rates=st.sampled_from([(44_100, 16_000), (16_000, 44_100), (48_000, 16_000), (8_000, 8_000), (7, 5)]),
+    num_samples=st.integers(1, 9_000),
+    parts=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+)
+def test_a_signal_without_its_beginning_goes_on_as_the_whole(
+    rates: tuple[int, int], num_samples: int, parts: tuple[float, float]
+) -> None:
+    audio = torch.randn(2, num_samples, generator=torch.Generator().manual_seed(num_samples))
+    whole = resample(audio, *rates)
+    start, stop = sorted(int(part * whole.shape[1]) for part in parts)
+    resampler = Resampler(*rates)
+    first, position = resampler.start_at(start)
+    assert position <= start
+    last = min(resampler.num_inputs_for(stop), num_samples)
+    outputs = torch.cat([resampler.push(audio[:, first:last]), resampler.finish()], dim=1)
+    assert torch.equal(outputs[:, start - position : stop - position], whole[:, start:stop])
+
+
+@given(cut=st.integers(0, 9_000))
+def test_the_state_of_a_resampler_goes_on_elsewhere(cut: int) -> None:
+    audio = torch.randn(1, 9_000, generator=torch.Generator().manual_seed(0))
+    first, second = Resampler(44_100, 16_000), Resampler(44_100, 16_000)
+    head = first.push(audio[:, :cut])
+    second.restore(*first.state())
+    for each in (first, second):
+        outputs = torch.cat([head, each.push(audio[:, cut:]), each.finish()], dim=1)
+        assert torch.equal(outputs, resample(audio, 44_100, 16_000))

@@ -18,8 +18,6 @@ from vqaudio.pcm import ENCODINGS, PcmFormat, read_wav_header, to_bytes, to_floa
 BITS = {"u8": 8, "s16le": 16, "s24le": 24, "s32le": 32}  # of the integers
 SUBTYPES = {"u8": "PCM_U8", "s16le": "PCM_16", "s24le": "PCM_24", "s32le": "PCM_32", "f32le": "FLOAT"}
 
-# Of `to_floats` for one channel of f32le; goes with the mark of `test_floats_do_not_share_the_bytes`.
-pytestmark = pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
 every_encoding = pytest.mark.parametrize("encoding", SUBTYPES)
 every_integer = pytest.mark.parametrize("encoding", BITS)
 shapes = st.tuples(st.integers(1, 5), st.integers(0, 40))  # C, T

@@ -159,7 +159,6 @@ def test_pipes_do_what_files_do(
 
 
 @pytest.mark.parametrize("encoding", ["u8", "s16le", "s24le", "s32le", "f32le"])
-@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")  # see test_pcm.py
 def test_bare_samples_of_every_encoding_in_and_out(model: str, encoding: str) -> None:
     tokenizer = tiny_tokenizer(KIND)
     form = PcmFormat(encoding, 4_410, 2)
@@ -322,7 +321,6 @@ def test_garbage_is_one_sentence_and_exit_status_1(
     assert result.errors.startswith(f"vqaudio: standard input: {expected}") and result.errors.count("\n") == 1
 
 
-@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")  # see test_pcm.py
 def test_samples_that_are_no_numbers_are_refused_and_leave_no_end_mark(model: str) -> None:
     data = np.array([0.1] * 999 + [np.nan], "<f4").tobytes()
     result = run(["encode", "--stream", "--pcm", "f32le", "--block-frames", "1"], Pieces(data, [800, 800]), model=model)

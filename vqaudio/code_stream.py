@@ -79,7 +79,7 @@ def read_code_stream(file: BinaryIO, name: str) -> Iterator[Codes]:
             raise CodesError(f"{name}: was cut off: it ends without its end mark")
         num_frames, num_samples, source_num_samples = _COUNTS.unpack(counts)
         size = num_frames * channels * num_codebooks * dtype.itemsize
-        data = file.read(size)
+        data = b"".join(_read(file, size))
         if len(data) < size:
             raise CodesError(f"{name}: was cut off within a chunk")
         if (zlib.crc32(counts + data),) != _CHECKSUM.unpack(checksum):
@@ -93,6 +93,13 @@ def read_code_stream(file: BinaryIO, name: str) -> Iterator[Codes]:
             num_samples=num_samples,
             source_num_samples=source_num_samples,
         )
+
+
+def _read(file: BinaryIO, size: int) -> Iterator[bytes]:
+    """`size` bytes, or what there is; by pieces, since a size altered on its way may be beyond all memory."""
+    while size and (piece := file.read(min(size, 1 << 20))):
+        yield piece
+        size -= len(piece)
 
 
 def _header(line: bytes, name: str) -> Codes:

@@ -21,6 +21,7 @@ ENCODINGS: dict[str, tuple[str, int, int]] = {
     "s32le": ("<i4", 1, 32),
     "f32le": ("<f4", 3, 32),
 }
+LONGEST_CHUNK = 1 << 24  # bytes, of what may come before the samples: pictures, text
 UNKNOWN_SIZE = 0xFFFFFFFF  # of a WAV that is still being written
 
 
@@ -90,6 +91,8 @@ def read_wav_header(file: BinaryIO, name: str) -> tuple[PcmFormat, int | None]:
         kind, size = head[:4], int.from_bytes(head[4:], "little")
         if kind == b"data" and form is not None:
             return form, None if size in PLACEHOLDER_SIZES or size > 0x7FFF0000 else size
+        if size > LONGEST_CHUNK:
+            raise AudioError(f"{name}: its WAV header has a chunk {kind!r} of {size} bytes, which is none")
         chunk = file.read(size + size % 2)
         if kind == b"fmt " and len(chunk) >= 16:
             form = _format(chunk, name)
