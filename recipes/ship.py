@@ -1,4 +1,4 @@
-"""From a finished run and its scores to a model folder that ships: config with scores, card, curve, log.
+"""From a finished run and its scores to a model folder that ships: config with scores, card, curve, log, golden codes.
 
     python recipes/ship.py RUN_FOLDER recipes/NAME vqaudio/pretrained/NAME-v1
 
@@ -9,12 +9,14 @@
 import json
 import shutil
 import sys
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from curve import curve_table, validations, write_curve
 
 from vqaudio.checkpoint import load_codec, save_codec
+from vqaudio.doctor import write_golden
 
 METRICS = {
     "pesq": ("PESQ-WB", 2),
@@ -51,6 +53,8 @@ def codebook_table(results: dict[str, Any]) -> list[str]:
 def card(about: dict[str, Any], results: dict[str, Any], credits: str, curve: list[str], name: str) -> str:
     codec, data, settings, rates = about["recipe"]["codec"], about["data"], results["settings"], results["rates"]
     minutes = about["training_seconds"] / 60
+    frame_ms = 1000 * prod(codec["encoder"]["strides"]) / codec["sample_rate"]
+    ahead = [frame_ms * codec[side]["look_ahead_frames"] for side in ("encoder", "decoder")]
     edge = results["cut"]["edge_ratio"]["mean"]
     parts = [
         f"# {name}",
@@ -58,6 +62,8 @@ def card(about: dict[str, Any], results: dict[str, Any], credits: str, curve: li
         f"{rates[0]['kbps']:g} to {rates[-1]['kbps']:g} kbps; any prefix of the codebooks decodes. Trained on a CPU, "
         "on reconstruction losses alone: speech stays intelligible, and sounds rougher than from codecs trained for "
         "days with discriminators. Not meant for music, or for speakers far from the training data.",
+        f"A frame lasts {frame_ms:g} ms; the encoder looks {ahead[0]:g} ms ahead of it, the decoder {ahead[1]:g} ms: "
+        f"sound pushed into sessions with blocks of one frame comes out after {frame_ms + sum(ahead):g} ms.",
         "## Licences and credits",
         credits.strip(),
         "## Training",
@@ -92,6 +98,7 @@ def main() -> None:
         sys.exit(f"{run / 'model'} is not stored in float16: its fingerprint would change")
     write_curve(rows, out / "curve.csv")
     shutil.copyfile(run / "log.jsonl", out / "log.jsonl")
+    write_golden(out)
     print("\n".join(score_table(results)))
 
 

@@ -42,6 +42,13 @@ def test_speech_16k_is_what_its_name_promises() -> None:
     assert list(tokenizer.bitrates().values()) == [500 * k for k in range(1, 9)]
 
 
+def test_speech_16k_live_is_what_its_name_promises() -> None:
+    tokenizer = vqaudio.AudioTokenizer.from_pretrained("speech-16k-live")
+    assert (tokenizer.sample_rate, tokenizer.frame_rate, tokenizer.codebook_sizes) == (16_000, 50, (1024,) * 8)
+    encoding, decoding = tokenizer.session(block_frames=1), tokenizer.decoding_session(block_frames=1)
+    assert encoding.latency_seconds + decoding.latency_seconds - 1 / tokenizer.frame_rate == pytest.approx(0.04)
+
+
 def test_a_shipped_model_is_small_and_says_where_it_comes_from(tokenizer: vqaudio.AudioTokenizer) -> None:
     for folder in PRETRAINED.glob("*-v*"):
         assert sum(file.stat().st_size for file in folder.iterdir()) < 20e6
