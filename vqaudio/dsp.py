@@ -228,10 +228,11 @@ def mix_down(audio: Tensor) -> Tensor:
         raise ValueError(f"audio to mix down is (C, T) with C of 1 or more, and this has shape {tuple(audio.shape)}")
     if len(audio) == 1:
         return audio
-    total = audio[0] + audio[1]
-    for channel in audio[2:]:
+    rows = audio.detach().numpy()  # by numpy, for the reason given at `engine.grid.joined`
+    total = rows[0] + rows[1]
+    for channel in rows[2:]:
         total += channel
-    return (total / len(audio))[None]
+    return torch.from_numpy(total / len(rows))[None]
 
 
 def mel_filterbank(

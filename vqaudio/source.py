@@ -114,9 +114,9 @@ def array_blocks(rows: np.ndarray | Tensor, first: int, last: int, scale: float,
                 block = torch.from_numpy(part.astype(np.float32, order="C"))
         if (scale, offset) != (1.0, 0.0):
             block = block * scale + offset
-        wrong = (~block.isfinite()).nonzero()
-        if len(wrong):
-            channel, sample = wrong[0].tolist()
+        finite = np.isfinite(block.numpy())  # not by torch, for the reason given at `engine.grid.joined`
+        if not finite.all():
+            channel, sample = np.argwhere(~finite)[0].tolist()
             value = float(rows[channel, start + sample])
             raise AudioError(
                 f"the audio array: sample {start + sample} of channel {channel} is {value}, not a finite float32"

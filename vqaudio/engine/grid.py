@@ -10,12 +10,12 @@ A block depends on the blocks before it only as far back as the receptive field 
 starts that much earlier, on the grid, computes what the run from the start computes, bit for bit.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Cutter:
         first = 0
         if self.held is not None and self.held.shape[-1]:
             first = min(size - self.held.shape[-1], piece.shape[-1])
-            self.held = torch.cat([self.held, piece[..., :first]], dim=-1)
+            self.held = joined([self.held, piece[..., :first]], axis=-1)
             if self.held.shape[-1] == size:
                 block, self.held = self.held, piece[..., :0]
                 yield self._block(block, size)
@@ -91,7 +91,7 @@ class Cutter:
             self.held = piece[..., :0]
             yield self._block(piece[..., first - size : first], size)
         if first < piece.shape[-1] or self.held is None:
-            self.held = piece[..., first:].clone()  # a view would keep the whole piece alive
+            self.held = joined([piece[..., first:]], axis=-1)  # a view would keep the whole piece alive
 
     def finish(self, num_blocks: int | None = None) -> Iterator[Block]:
         """The last block, completed by zeros, and as many more as the look-ahead takes; none if nothing came.
@@ -103,7 +103,8 @@ class Cutter:
         size, total, held = self.grid.size, self.num_inputs, self.held
         for _ in range((self.grid.num_blocks(total) if num_blocks is None else num_blocks) - self.next_block):
             num_valid = held.shape[-1]
-            yield self._block(F.pad(held, (0, size - num_valid)), num_valid, before=total - num_valid)
+            zeros = held.new_zeros(*held.shape[:-1], size - num_valid)
+            yield self._block(joined([held, zeros], axis=-1), num_valid, before=total - num_valid)
             held = held[..., :0]
         self.held = None
 
@@ -111,3 +112,12 @@ class Cutter:
         before = self.next_block * self.grid.size if before is None else before
         self.next_block += 1
         return Block(self.next_block - 1, data, num_valid, before)
+
+
+def joined(parts: Sequence[Tensor], *, axis: int) -> Tensor:
+    """A copy of tensors on the CPU, one after the other.
+
+    By numpy, because this is done in the caller's thread while workers compute: torch would do it with all its threads,
+    and those keep the cores busy for a while afterwards, waiting for more.
+    """
+    return torch.from_numpy(np.concatenate([part.detach().numpy() for part in parts], axis=axis))

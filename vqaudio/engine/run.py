@@ -19,11 +19,10 @@ from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
-import torch
 from torch import Tensor
 
 from vqaudio.engine.conditions import borrowed_workers
-from vqaudio.engine.grid import Block, Cutter, Grid
+from vqaudio.engine.grid import Block, Cutter, Grid, joined
 from vqaudio.engine.sides import Side, Steps
 from vqaudio.nn import Stream
 
@@ -251,7 +250,7 @@ class Group:
             first, last = self.grid.span(block.index, total(block.num_inputs))
             if first < last:
                 start = block.index * self.grid.out_size - self.grid.out_delay
-                found.append(torch.cat(outputs)[..., first - start : last - start])
+                found.append(joined(outputs, axis=0)[..., first - start : last - start])
         return found
 
 
