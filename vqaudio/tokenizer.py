@@ -14,6 +14,7 @@ from math import inf, log2
 from pathlib import Path
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -194,15 +195,10 @@ class AudioTokenizer:
         num_samples, source_num_samples = lengths.between(first * self.hop_length, last * self.hop_length)
         K = workforce.side.num_codebooks
         assert K is not None  # `_encoding` says how many
-        values = torch.empty(1 if channels == "mix" else source.channels, K, last - first, dtype=torch.int64)
-        num_done = 0
+        values = np.empty((1 if channels == "mix" else source.channels, K, last - first), np.int64)
         blocks = coded_frames(workforce, source, first, last, mix=channels == "mix", progress=progress)
-        for block in blocks:
-            values[..., num_done : num_done + block.shape[-1]] = block
-            num_done += block.shape[-1]
-        assert num_done == last - first
         return Codes(
-            values,
+            _filled(values, blocks),
             codebook_sizes=self.codebook_sizes[:K],
             sample_rate=self.sample_rate,
             hop_length=self.hop_length,
@@ -230,8 +226,10 @@ class AudioTokenizer:
         lie in [start, end), and no more is computed than they depend on. `workers` as in `encode`. CodesError if the
         codes are another tokenizer's.
         """
-        blocks = list(self.decode_blocks(codes, sample_rate=sample_rate, start=start, end=end, workers=workers))
-        return torch.cat([torch.zeros(codes.channels, 0, dtype=torch.float32), *blocks], dim=-1)
+        self._checked(codes)
+        rate = self.output_rate(codes, sample_rate)
+        with self._crew(Side(self.codec, "decode"), workers) as workforce:
+            return self._whole(workforce, codes, rate, start, end)
 
     def decode_batch(
         self,
@@ -243,13 +241,7 @@ class AudioTokenizer:
         """`decode` of each; `workers` are shared as in `encode_batch`."""
         with self._crew(Side(self.codec, "decode"), workers) as workforce:
             return side_by_side(
-                lambda each: torch.cat(
-                    [
-                        torch.zeros(each.channels, 0, dtype=torch.float32),
-                        *self._decoded(workforce, each, self.output_rate(each, sample_rate), 0, None),
-                    ],
-                    dim=-1,
-                ),
+                lambda each: self._whole(workforce, each, self.output_rate(each, sample_rate), 0, None),
                 map(self._checked, codes),
                 workforce.capacity,
             )
@@ -269,7 +261,7 @@ class AudioTokenizer:
 
         def blocks() -> Iterator[Tensor]:
             with self._crew(Side(self.codec, "decode"), workers) as workforce:
-                yield from self._decoded(workforce, codes, rate, start, end)
+                yield from decoded_samples(workforce, codes, rate, *self._span(codes, rate, start, end))
 
         return blocks()
 
@@ -283,14 +275,19 @@ class AudioTokenizer:
             return codes.source_sample_rate
         return checked_rate(sample_rate)
 
-    def _decoded(
-        self, workforce: Crew, codes: Codes, rate: int, start: float | Fraction, end: float | Fraction | None
-    ) -> Iterator[Tensor]:
+    def _span(self, codes: Codes, rate: int, start: float | Fraction, end: float | Fraction | None) -> tuple[int, int]:
+        """The samples at `rate` that lie in an interval: first, and the one after the last."""
         num_samples = codes.num_samples
         if rate != self.sample_rate:
             num_samples = resampled_length(codes.source_num_samples, codes.source_sample_rate, rate)
-        first, last = samples_between(start, inf if end is None else end, rate, num_samples)
-        return decoded_samples(workforce, codes, rate, first, last)
+        return samples_between(start, inf if end is None else end, rate, num_samples)
+
+    def _whole(
+        self, workforce: Crew, codes: Codes, rate: int, start: float | Fraction, end: float | Fraction | None
+    ) -> Tensor:
+        first, last = self._span(codes, rate, start, end)
+        audio = np.empty((codes.channels, last - first), np.float32)
+        return _filled(audio, decoded_samples(workforce, codes, rate, first, last))
 
     def crew(
         self,
@@ -384,3 +381,13 @@ class AudioTokenizer:
         if not 0 <= level < self.num_codebooks:
             raise ValueError(f"there is no codebook {level}; this tokenizer has 0 to {self.num_codebooks - 1}")
         return run_apart(lambda: self.codec.quantizer.codebook(level), self.device).cpu()
+
+
+def _filled(array: np.ndarray, blocks: Iterator[Tensor]) -> Tensor:
+    """The blocks (..., n) in an array for all of them: half the memory of keeping them until they can be joined."""
+    num_done = 0
+    for block in blocks:
+        array[..., num_done : num_done + block.shape[-1]] = block.numpy()
+        num_done += block.shape[-1]
+    assert num_done == array.shape[-1]
+    return torch.from_numpy(array)
