@@ -23,7 +23,7 @@ from vqaudio.nn import Program, Stream, UnreadableError
 from vqaudio.quantize import FoldedQuantizer
 from vqaudio.quantize.base import check_codes
 
-# A block costs some 2 ms whatever its length, much of it for bringing the weights into the cache; what longer and
+# A block costs a few ms whatever its length, much of it for bringing the weights into the cache; what longer and
 # shorter ones cost is in benchmarks/README.md, from benchmarks/blocks.py.
 BLOCK_FRAMES = 200
 GPU_LANES = 16  # recordings, or pieces of one, side by side
