@@ -101,7 +101,8 @@ def test_recordings_side_by_side_warm_nothing_up(monkeypatch: pytest.MonkeyPatch
             return torch.cat(list(found.run(pieces(), total=side.codec.frames_for)), dim=-1)
 
         results = side_by_side(run, audios, 2)
-    assert len(seen) == 2 * side.grid.num_blocks(LONG)
+    # When one is over, the other may take its seat for one last piece apart.
+    assert 0 <= len(seen) - 2 * side.grid.num_blocks(LONG) <= side.grid.warm_up
     for audio, result in zip(audios, results, strict=True):
         assert torch.equal(result, encoded(side, audio))
 
