@@ -16,7 +16,7 @@ Frame n never sees input beyond its own last sample, (n + 1) * stride - 1.
 On a CPU a convolution is a sum of matrix products, one for each tap: rows (time) times (C_in, C_out). Shapes stay
 (B, C, T), but in memory the channels of a moment lie side by side, which makes the rows of each tap a plain slice, and
 a kernel that lies there as (tap, C_in, C_out) is used as it is, where torch's convolutions lay out signal and weights
-anew in every call. On short blocks, as streams have, this is twice as fast.
+anew in every call.
 """
 
 from typing import Any

@@ -30,7 +30,7 @@ _SEARCH_ROWS = 8192
 
 
 def first_largest(scores: Tensor) -> Tensor:
-    """(M, V) -> (M,) int64, the lowest index of each row's largest score; on a CPU numpy is 15 times faster at it."""
+    """(M, V) -> (M,) int64, the lowest index of each row's largest score; on a CPU by numpy, which vectorises it."""
     if scores.device.type != "cpu":
         return scores.argmax(dim=-1)
     return torch.from_numpy(scores.detach().numpy().argmax(axis=-1))
