@@ -268,6 +268,13 @@ MUTATIONS = (
         (f"{RUN}::test_lanes_side_by_side_are_near_ties_at_most",),
     ),
     Mutation(
+        "the interpreter does not wait for workers that compute",
+        "vqaudio/engine/conditions.py",
+        "        self._thread.join(timeout=_LONGEST_CALL)",
+        "        pass",
+        (f"{RUN}::test_an_end_of_the_process_waits_for_blocks_under_way",),
+    ),
+    Mutation(
         "a program forgets to bring its past up to date",
         "vqaudio/nn/program.py",
         "            operations.append(lambda: head.copy_(tail.clone() if overlap else tail))\n",

@@ -1,6 +1,8 @@
 """Runs on several workers and in batches: the same bytes, every block once, failures where they belong, no one left."""
 
 import copy
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -296,3 +298,18 @@ def test_new_threads_keep_the_callers_number() -> None:
         assert found == [2] and torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_an_end_of_the_process_waits_for_blocks_under_way() -> None:
+    """A thread that returns from torch to an interpreter that is gone aborts the process."""
+    program = """
+import sys, time, torch
+from vqaudio.engine.conditions import borrowed_workers
+with borrowed_workers(2) as workers:
+    for worker in workers * 1000:
+        worker.submit(lambda: torch.randn(400, 400) @ torch.randn(400, 400))
+    time.sleep(0.1)
+    sys.exit(3)
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert (result.returncode, result.stderr) == (3, "")

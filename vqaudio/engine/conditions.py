@@ -4,6 +4,7 @@ On two threads the matrix products of a codec are split, and rounded, otherwise 
 their inputs. So a block runs in a thread of its own, where torch has one thread, and with both switched off.
 """
 
+import atexit
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -20,7 +21,10 @@ class Worker:
 
     def __init__(self) -> None:
         self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        threading.Thread(target=self._work, name="vqaudio", daemon=True).start()
+        self._ended = False
+        self._thread = threading.Thread(target=self._work, name="vqaudio", daemon=True)
+        self._thread.start()
+        _workers.append(self)
         with _starting:
             num_threads = torch.get_num_threads()
             call(self, _use_one_thread)
@@ -29,12 +33,18 @@ class Worker:
             torch.set_num_threads(num_threads)
 
     def _work(self) -> None:
-        while True:
+        while not self._ended:
             self._calls.get()()
 
     def submit(self, function: Callable[[], None]) -> None:
         """`function` is called in the thread after those before it; it must not raise."""
         self._calls.put(function)
+
+    def end(self) -> None:
+        """What is being computed is finished, what was submitted after it is dropped, and the thread ends."""
+        self._ended = True
+        self._calls.put(lambda: None)  # for a thread that waits
+        self._thread.join(timeout=_LONGEST_CALL)
 
 
 def call(worker: Worker, function: Callable[[], Any]) -> Any:
@@ -60,6 +70,18 @@ def call(worker: Worker, function: Callable[[], Any]) -> Any:
 def _use_one_thread() -> None:
     torch.get_num_threads()  # at its first look a thread takes over the process's number: let that lie behind us
     torch.set_num_threads(1)
+
+
+# A thread that comes back from torch to an interpreter that is gone takes the process down with it (SIGABRT), for
+# instance when Ctrl-C leaves blocks under way. So the interpreter waits for its workers.
+_LONGEST_CALL = 10.0  # seconds; a block takes less than one
+_workers: list[Worker] = []
+
+
+@atexit.register
+def _end_workers() -> None:
+    for worker in _workers:
+        worker.end()
 
 
 _starting = threading.Lock()
