@@ -270,8 +270,8 @@ MUTATIONS = (
     Mutation(
         "the interpreter does not wait for workers that compute",
         "vqaudio/engine/conditions.py",
-        "        self._thread.join(timeout=_LONGEST_CALL)",
-        "        pass",
+        "@atexit.register\n",
+        "",
         (f"{RUN}::test_an_end_of_the_process_waits_for_blocks_under_way",),
     ),
     Mutation(
