@@ -10,6 +10,7 @@ from typing import Literal
 
 from vqaudio import __version__
 from vqaudio.cli.coding import UsageError, decode, encode, reconstruct
+from vqaudio.cli.corpora import NAMES
 from vqaudio.cli.doctor import doctor
 from vqaudio.cli.info import info
 from vqaudio.cli.reporting import in_one_sentence, note
@@ -159,9 +160,30 @@ def _add_info(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
 
 def _add_training(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     text = "recordings -> training packs, split by speaker"
-    command = commands.add_parser("prepare", help=text, description=text, allow_abbrev=False)
+    command = commands.add_parser(
+        "prepare",
+        usage="vqaudio prepare DIR_OR_MANIFEST | NAME ROOT --out DIR [options]",
+        help=text,
+        description=f"{text}; docs/corpora.md tells of the corpora known by NAME",
+        allow_abbrev=False,
+    )
     command.set_defaults(run=prepare)
-    command.add_argument("source", type=Path, metavar="FOLDER_OR_MANIFEST", help="audio, or a .jsonl or .tsv of it")
+    command.add_argument(
+        "source",
+        metavar="DIR_OR_MANIFEST | NAME",
+        help=f"alone: a folder of audio, or a .jsonl or .tsv of it; with ROOT: {', '.join(NAMES)}",
+    )
+    command.add_argument(
+        "root", nargs="?", type=_folder, metavar="ROOT", help="the folder of a corpus, or that holds it"
+    )
+    command.add_argument("--download", action="store_true", help="fetch into ROOT what is not there yet, and check it")
+    command.add_argument(
+        "--part",
+        action="append",
+        default=[],
+        help="take only this part of a corpus; may be repeated; default: "
+        "all that is there, and to download, of librispeech and libritts: train-clean-100, dev-clean, test-clean",
+    )
     command.add_argument("--out", type=_folder, required=True, metavar="DIR", help="folder for the packs")
     command.add_argument("--sample-rate", type=int, default=16_000, metavar="HZ", help="default: %(default)s")
     command.add_argument(

@@ -44,6 +44,13 @@ def progress_bar(total: float, unit: str) -> Iterator[tqdm]:
         yield bar
 
 
+def show(bar: tqdm, done: float, total: float, text: str) -> None:
+    """Set a bar to `done` of `total`; the next thing that is counted may begin at 0 again."""
+    bar.total = total
+    bar.set_description_str(text, refresh=False)
+    bar.update(done - bar.n)
+
+
 def run_tasks(
     tasks: Sequence[Task],
     failures: Sequence[str],

@@ -2,23 +2,24 @@
 
 from argparse import Namespace
 
-from tqdm import tqdm
-
-from vqaudio.cli.reporting import progress_bar, say
+from vqaudio.cli.corpora import find_source
+from vqaudio.cli.reporting import progress_bar, say, show
 from vqaudio.data.prepare import DROPPED_NAME, prepare as prepare_packs
 
 
 def prepare(options: Namespace) -> int:
-    """A folder or manifest -> packs; what was dropped is counted, and listed in the output folder."""
+    """A folder, manifest or corpus -> packs; what was dropped is counted, and listed in the output folder."""
+    source = find_source(options)
     with progress_bar(1, "files") as bar:
         report = prepare_packs(
-            options.source,
+            source.recordings,
             options.out,
+            dropped=source.dropped,
             sample_rate=options.sample_rate,
             kinds=options.kind,
             exclude_licences=options.exclude_licence,
             min_seconds=options.min_seconds,
-            progress=lambda done, total, text: _show(bar, done, total, text),
+            progress=lambda done, total, text: show(bar, done, total, text),
         )
     for split, count in sorted(report.clips.items()):
         say(f"{split}: {count} recordings, {report.seconds[split] / 60:.1f} minutes")
@@ -27,12 +28,6 @@ def prepare(options: Namespace) -> int:
         say(f"dropped: {len(report.dropped)} ({causes}); see {options.out / DROPPED_NAME}")
     say(f"{'packed into' if report.written else 'nothing to do, these packs are in'} {options.out}")
     return 0
-
-
-def _show(bar: tqdm, done: int, total: int, text: str) -> None:
-    bar.total = total
-    bar.set_description_str(text, refresh=False)
-    bar.update(done - bar.n)
 
 
 def train(options: Namespace) -> int:

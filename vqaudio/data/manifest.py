@@ -26,7 +26,22 @@ import torch
 from vqaudio.dsp import mix_down
 from vqaudio.io import AUDIO_EXTENSIONS, AudioError, inspect_audio, read_blocks, write_aside
 
-Cause = Literal["kind", "licence", "missing", "unreadable", "too short", "silent", "duplicate"]
+Cause = Literal[
+    "kind",
+    "licence",
+    "missing",
+    "unreadable",
+    "too short",
+    "silent",
+    "duplicate",
+    # of a corpus with a layout of its own (`vqaudio.data.sources`):
+    "name",  # not a name, or not a place, that the corpus gives
+    "empty",  # no bytes
+    "malformed",  # a line of a list
+    "no transcript",
+    "not taken",  # a stem, a second microphone, a clip that no list names
+    "speaker",  # of a held-out split
+]
 Progress = Callable[[int, int, str], None]  # (done, total, what is being done now)
 
 _NUMBERS = ("sample_rate", "num_samples", "channels")
@@ -123,7 +138,7 @@ def write_manifest(manifest: Manifest, path: str | Path) -> None:
 
 
 def scan(
-    source: str | Path,
+    source: str | Path | Manifest,
     *,
     min_seconds: float = 0.5,
     silence_db: float = -70.0,
@@ -141,7 +156,7 @@ def scan(
     silent, that is an RMS below `silence_db` dB re full scale after mixing to one channel.
     A bad file never raises. The splits of a manifest are kept; where there are none, `assign_splits` gives them.
     """
-    candidates = _candidates(Path(source))
+    candidates = source if isinstance(source, Manifest) else _candidates(Path(source))
     items: list[Item] = []
     dropped: list[Dropped] = []
     seen: dict[str, str] = {}  # hash -> path of the kept file

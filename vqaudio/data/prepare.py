@@ -1,4 +1,4 @@
-"""From a folder of recordings, or a manifest, to a pack folder ready for training: scan, manifest, packs."""
+"""From a folder of recordings, a manifest or a corpus to a pack folder ready for training: scan, manifest, packs."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -38,9 +38,10 @@ class PrepareReport:
 
 
 def prepare(
-    source: str | Path,
+    source: str | Path | Manifest,
     out: str | Path,
     *,
+    dropped: Sequence[Dropped] = (),
     sample_rate: int = 16000,
     kinds: Sequence[str] = (),
     exclude_licences: Sequence[str] = (),
@@ -49,12 +50,14 @@ def prepare(
 ) -> PrepareReport:
     """Scan `source` (see `scan`), write `manifest.jsonl` and `dropped.jsonl` into `out`, and the packs beside them.
 
+    `dropped` is what was left out of a manifest before it came here (see `vqaudio.data.sources`), and heads the list.
     A bad recording never ends the run; it is dropped and listed. ManifestError if nothing is left, with the counts.
     Run again with the same input it does nothing; PackError or ManifestError if `out` holds anything else: nothing but
     `dropped.jsonl`, the report of the last run, is ever replaced.
     """
-    source, out = Path(source), Path(out)
-    if out.resolve() == (source if source.is_dir() else source.parent).resolve():
+    out = Path(out)
+    place = source.root if isinstance(source, Manifest) else Path(source)
+    if out.resolve() == (place if place.is_dir() else place.parent).resolve():
         raise ManifestError(f"{out}: packs belong in a folder of their own, not in that of their source")
     result = scan(source, min_seconds=min_seconds, kinds=kinds, exclude_licences=exclude_licences, progress=progress)
     manifest = result.manifest
@@ -62,15 +65,16 @@ def prepare(
     out.mkdir(parents=True, exist_ok=True)
     if existing is None and manifest.items:
         _write_manifest_once(manifest, out / MANIFEST_NAME)
-    _write_dropped(result.dropped, out)
+    left_out = (*dropped, *result.dropped)
+    _write_dropped(left_out, out)
     if not manifest.items:
-        counts = Counter(dropped.cause for dropped in result.dropped)
+        counts = Counter(entry.cause for entry in left_out)
         causes = ", ".join(f"{number} {cause}" for cause, number in counts.most_common())
-        raise ManifestError(f"{source}: nothing is left to pack ({causes or 'it lists nothing'})")
+        raise ManifestError(f"{place}: nothing is left to pack ({causes or 'it lists nothing'})")
     report = write_packs(manifest, out, sample_rate=sample_rate, progress=progress)
-    dropped = result.dropped + report.dropped
     if report.dropped:
-        _write_dropped(dropped, out)
+        left_out += report.dropped
+        _write_dropped(left_out, out)
     clips: Counter[str] = Counter()
     samples: Counter[str] = Counter()
     for clip in report.index.clips:
@@ -78,7 +82,7 @@ def prepare(
         clips[split] += clip.has_file_start  # the pieces of a long recording count once
         samples[split] += clip.num_samples
     seconds = {split: number / sample_rate for split, number in samples.items()}
-    return PrepareReport(out, dict(clips), seconds, dropped, report.written)
+    return PrepareReport(out, dict(clips), seconds, left_out, report.written)
 
 
 def _write_manifest_once(manifest: Manifest, path: Path) -> None:
