@@ -32,6 +32,7 @@ STEPS = {
     "containers": 0,
     "io": 0,
     "dsp": 0,
+    "ranks": 0,
     "codes": 0,
     "pretrained": 0,  # trained models; no code
     "code_stream": 1,

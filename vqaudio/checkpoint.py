@@ -44,6 +44,7 @@ class ModelInfo:
     token_fingerprint: str  # hex SHA-256
     model_fingerprint: str
     about: dict[str, Any]
+    storage: Literal["float16", "float32"]  # of the weights, which fingerprints are about
 
 
 def save_codec(
@@ -71,7 +72,7 @@ def save_codec(
             raise CheckpointError(f"{folder}: tensor {key!r} holds values that are not finite in {storage}")
     config = to_dict(codec.config)
     token_fingerprint = _token_fingerprint(config, tensors, codec.hop_length)
-    info = ModelInfo(name, token_fingerprint, _model_fingerprint(config, tensors), dict(about))
+    info = ModelInfo(name, token_fingerprint, _model_fingerprint(config, tensors), dict(about), storage)
     document = {
         "format": FORMAT,
         "version": VERSION,
@@ -136,7 +137,8 @@ def load_codec(folder: str | Path) -> tuple[Codec, ModelInfo]:
             module.reset_statistics()
     codec.eval().requires_grad_(False)
     fingerprints = document["token_fingerprint"], document["model_fingerprint"]
-    return codec, ModelInfo(document["name"], *fingerprints, document["about"])
+    half = any(tensor.dtype == torch.float16 for tensor in tensors.values())
+    return codec, ModelInfo(document["name"], *fingerprints, document["about"], "float16" if half else "float32")
 
 
 def _inference_state(codec: Codec) -> dict[str, Tensor]:

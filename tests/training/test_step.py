@@ -1,30 +1,55 @@
 """One step: the guard, the schedules, the dropout."""
 
+import copy
 import dataclasses
 import itertools
+from typing import Literal
 
 import pytest
 import torch
 from hypothesis import given, strategies as st
 from torch import Tensor
 
+from vqaudio.losses import adversarial_loss, discriminator_loss, feature_matching
 from vqaudio.models import Codec
 from vqaudio.quantize import VQConfig
-from vqaudio.training.recipe import Recipe
-from vqaudio.training.step import Objective, StepResult, dropped_codebooks, learning_rate, train_step
+from vqaudio.training.recipe import Recipe, StagesConfig
+from vqaudio.training.schedules import (
+    adversarial_ramp,
+    discriminator_learning_rate,
+    dropped_codebooks,
+    learning_rate,
+)
+from vqaudio.training.step import Objective, Plan, Player, StepResult, train_step
 
 
-def do_step(codec: Codec, recipe: Recipe, audio: Tensor, optimizer: torch.optim.Optimizer) -> StepResult:
+def do_step(
+    codec: Codec,
+    recipe: Recipe,
+    audio: Tensor,
+    optimizer: torch.optim.Optimizer,
+    *,
+    discriminators: Player | None = None,
+    plan: Plan | None = None,
+) -> StepResult:
     return train_step(
-        codec,
-        Objective(recipe.losses, 16_000),
-        optimizer,
+        Player(codec, optimizer, 1.0),
+        Objective(recipe.losses, 16_000, game=recipe.adversarial.game),
         audio,
-        num_codebooks=None,
+        plan or Plan(play=discriminators is not None),
+        discriminators=discriminators,
         generator=torch.Generator().manual_seed(0),
-        quantize=True,
-        clip_norm=1.0,
     )
+
+
+def judges(recipe: Recipe) -> Player:
+    torch.manual_seed(0)
+    network = recipe.adversarial.build()
+    return Player(network, torch.optim.AdamW(network.parameters(), lr=1e-2), 1.0)
+
+
+def speech(seed: int = 1, batch: int = 2) -> Tensor:
+    return torch.randn(batch, 1, 3200, generator=torch.Generator().manual_seed(seed)) * 0.1
 
 
 def state(codec: Codec) -> dict[str, Tensor]:
@@ -94,6 +119,139 @@ def test_the_learning_rate_warms_up_and_ends_at_its_fraction(recipe: Recipe) -> 
     assert max(rates) == pytest.approx(config.learning_rate, rel=1e-3)
     assert rates[-1] == pytest.approx(config.learning_rate * config.final_fraction)
     assert all(a >= b for a, b in itertools.pairwise(rates[3:]))
+
+
+def test_a_plateau_holds_the_learning_rate_up(recipe: Recipe) -> None:
+    held = dataclasses.replace(recipe, optimizer=dataclasses.replace(recipe.optimizer, plateau=0.6))
+    rates = [learning_rate(held, step, 1000) for step in range(1001)]
+    assert rates[3] == rates[600] == pytest.approx(held.optimizer.learning_rate)
+    assert rates[601] < rates[600]
+    assert rates[800] == pytest.approx(held.optimizer.learning_rate * (0.5 + 0.5 * held.optimizer.final_fraction))
+    assert rates[-1] == pytest.approx(held.optimizer.learning_rate * held.optimizer.final_fraction)
+
+
+def test_discriminators_warm_up_from_their_first_step(recipe: Recipe) -> None:
+    adversarial = dataclasses.replace(recipe.adversarial, warmup_steps=10)
+    stages = StagesConfig(reconstruction=0.5, adversarial=0.3, decoder=0.2)
+    held = dataclasses.replace(recipe, adversarial=adversarial, stages=stages)
+    held = dataclasses.replace(held, optimizer=dataclasses.replace(recipe.optimizer, plateau=0.9))
+    assert [adversarial_ramp(held, step, 100) for step in (50, 54, 59, 90)] == [0.1, 0.5, 1.0, 1.0]
+    assert discriminator_learning_rate(held, 54, 100) == pytest.approx(0.5 * adversarial.learning_rate)
+    assert discriminator_learning_rate(held, 70, 100) == pytest.approx(adversarial.learning_rate)
+
+
+# ---- the game
+
+
+@pytest.mark.parametrize("game", ["hinge", "least_squares"])
+def test_each_loss_reaches_its_own_player_and_no_other(recipe: Recipe, game: Literal["hinge", "least_squares"]) -> None:
+    """The step's gradients are those of each loss by itself, computed by hand."""
+    recipe = dataclasses.replace(recipe, adversarial=dataclasses.replace(recipe.adversarial, game=game))
+    codec, opponent, audio = recipe.codec.build(), judges(recipe), speech()
+    codec.quantizer.eval()  # so that the reference below sees the same codebooks
+    reference, critics = copy.deepcopy(codec), copy.deepcopy(opponent.network)
+    result = train_step(
+        Player(codec, torch.optim.SGD(codec.parameters(), lr=0.0), 1e9),
+        Objective(recipe.losses, 16_000, game=game),
+        audio,
+        Plan(play=True, ramp=0.5),
+        discriminators=dataclasses.replace(opponent, clip_norm=1e9),
+    )
+    assert result.ok
+
+    output = reference(audio)
+    total, _ = Objective(recipe.losses, 16_000)(output, audio)
+    real, fake = critics(audio), critics(output.audio)
+    added = recipe.losses.adversarial * adversarial_loss(fake, game=game)
+    added = added + recipe.losses.feature_matching * feature_matching(fake, real)
+    wanted = torch.autograd.grad(
+        total + 0.5 * added, list(reference.parameters()), retain_graph=True, allow_unused=True
+    )
+    for (name, parameter), gradient in zip(codec.named_parameters(), wanted, strict=True):
+        if gradient is not None:
+            torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-6, msg=name)
+    lowered = discriminator_loss(critics(audio), critics(output.audio.detach()), game=game)
+    wanted = torch.autograd.grad(lowered, list(critics.parameters()))
+    for parameter, gradient in zip(opponent.network.parameters(), wanted, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_discriminators_learn_to_tell_and_the_codec_to_deceive(recipe: Recipe) -> None:
+    codec, opponent = recipe.codec.build(), judges(recipe)
+    still = torch.optim.SGD(codec.parameters(), lr=0.0)
+    first = do_step(codec, recipe, speech(), still, discriminators=opponent).parts["discriminator"]
+    for seed in range(40):
+        last = do_step(codec, recipe, speech(seed), still, discriminators=opponent).parts["discriminator"]
+    assert first == pytest.approx(2.0, abs=0.1)  # blind
+    assert last < 1.7
+    frozen = Player(opponent.network, torch.optim.SGD(opponent.network.parameters(), lr=0.0), 1.0)
+    only_game = dataclasses.replace(
+        recipe.losses, mel=0, magnitude=0, complex=0, waveform_l1=0, commitment=0, residual=0, adversarial=1.0
+    )
+    moving = torch.optim.AdamW(codec.parameters(), lr=1e-3)
+    against = dataclasses.replace(recipe, losses=only_game)
+    values = [
+        do_step(codec, against, speech(seed), moving, discriminators=frozen).parts["adversarial"] for seed in range(40)
+    ]
+    assert values[-1] < values[0] - 0.1
+
+
+def test_the_loss_that_is_logged_means_the_same_in_every_stage(recipe: Recipe) -> None:
+    codec, audio = recipe.codec.build().eval(), speech()
+    still = torch.optim.SGD(codec.parameters(), lr=0.0)
+    alone = do_step(codec, recipe, audio, still)
+    playing = do_step(codec, recipe, audio, still, discriminators=judges(recipe))
+    torch.testing.assert_close(alone.parts["loss"], playing.parts["loss"])
+    assert {"adversarial", "feature_matching", "discriminator", "discriminator_gradient_norm"} <= set(playing.parts)
+    assert not {"adversarial", "discriminator"} & set(alone.parts)
+
+
+@pytest.mark.parametrize("bad", ["audio", "codec", "discriminators"])
+def test_what_is_not_finite_moves_neither_player(recipe: Recipe, bad: str) -> None:
+    codec, opponent, audio = recipe.codec.build(), judges(recipe), speech()
+    optimizer = torch.optim.AdamW(codec.parameters())
+    if bad == "audio":
+        audio[0, 0, 7] = torch.inf
+    elif bad == "codec":
+        codec.decoder.get_parameter("layers.0.conv.weight").register_hook(lambda gradient: gradient * torch.nan)
+    else:
+        next(opponent.network.parameters()).register_hook(lambda gradient: gradient * torch.nan)
+    parameters = [*codec.parameters(), *opponent.network.parameters()]
+    before = [value.detach().clone() for value in parameters]
+    assert not do_step(codec, recipe, audio, optimizer, discriminators=opponent).ok
+    assert all(torch.equal(value, old) for value, old in zip(parameters, before, strict=True))
+    assert not optimizer.state and not opponent.optimizer.state
+
+
+def test_bfloat16_stays_near_float32(recipe: Recipe) -> None:
+    """Losses within 2 %, the decoder's gradient within 15 degrees; the quantiser itself computes in float32."""
+    results, gradients = [], []
+    for precision in (torch.float32, torch.bfloat16):
+        torch.manual_seed(3)
+        codec, opponent = recipe.codec.build(), judges(recipe)
+        plan = Plan(play=True, quantize=False, precision=precision)  # codes flip, and the rest with them
+        still = torch.optim.SGD(codec.parameters(), lr=0.0)
+        results.append(do_step(codec, recipe, speech(), still, discriminators=opponent, plan=plan))
+        gradients.append(torch.cat([p.grad.flatten() for p in codec.decoder.parameters() if p.grad is not None]))
+    exact, rounded = results
+    assert exact.ok and rounded.ok
+    for name in ("loss", "mel", "complex", "waveform_l1", "discriminator"):
+        assert exact.parts[name] != rounded.parts[name], name
+        assert rounded.parts[name] == pytest.approx(float(exact.parts[name]), rel=0.02), name
+    assert torch.cosine_similarity(*gradients, dim=0) > 0.966
+
+
+def test_codes_under_bfloat16_are_those_of_a_float32_quantiser(recipe: Recipe) -> None:
+    torch.manual_seed(3)
+    codec, audio = recipe.codec.build().eval(), speech()
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        output = codec(audio)
+        latents = codec.encode_latents(audio)
+    assert output.audio.dtype == latents.dtype == torch.float32
+    assert torch.equal(output.codes, codec.quantizer.encode(latents))
+
+
+# ---- dropout
 
 
 @given(first=st.integers(0, 10**6), size=st.integers(1, 12), cut=st.integers(0, 12))

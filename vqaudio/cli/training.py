@@ -3,7 +3,7 @@
 from argparse import Namespace
 
 from vqaudio.cli.corpora import find_source
-from vqaudio.cli.reporting import progress_bar, say, show
+from vqaudio.cli.reporting import note, progress_bar, say, show
 from vqaudio.data.prepare import DROPPED_NAME, prepare as prepare_packs
 
 
@@ -33,17 +33,22 @@ def prepare(options: Namespace) -> int:
 def train(options: Namespace) -> int:
     """A recipe and packs -> a trained model."""
     # Here, because coding files must not load the losses.
-    from vqaudio.training import load_recipe, train as train_recipe
+    from vqaudio.training import RunStoppedError, load_recipe, train as train_recipe
 
     recipe = load_recipe(options.recipe, options.overrides)
-    model = train_recipe(
-        recipe,
-        options.packs,
-        options.out,
-        steps=options.steps,
-        minutes=options.minutes,
-        resume=options.resume,
-        device=options.device,
-    )
+    try:
+        model = train_recipe(
+            recipe,
+            options.packs,
+            options.out,
+            steps=options.steps,
+            minutes=options.minutes,
+            resume=options.resume,
+            init_from=options.init_from,
+            device=options.device,
+        )
+    except RunStoppedError as stopped:
+        note(f"vqaudio: {stopped}")
+        return 128 + stopped.signal_number  # as a shell says it of a process that a signal has ended
     say(f"the model is in {model}")
     return 0

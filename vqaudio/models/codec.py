@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from vqaudio.models.seanet import SeanetDecoderConfig, SeanetEncoderConfig, history_samples
 from vqaudio.models.vqvae import PlainDecoderConfig, PlainEncoderConfig
-from vqaudio.nn import Stream, name_streams
+from vqaudio.nn import Stream, at_least_float32, name_streams
 from vqaudio.nn.companding import NUM_CLASSES, mu_law_decode
 from vqaudio.quantize import FSQConfig, Quantized, ResidualVQConfig, VQConfig
 
@@ -165,11 +165,12 @@ class Codec(nn.Module):
     ) -> CodecOutput:
         """(B, 1, T) -> the same length through the codes (B, K, N); `quantize=False` goes around them (warm-up)."""
         latents = self.encode_latents(audio)
-        if quantize:
-            quantized = self.quantizer(latents, num_codebooks=num_codebooks, generator=generator)
-        else:
-            quantized = _unquantized(latents, len(self.codebook_sizes))
-        decoded = self.decode_latents(quantized.latents)[..., : audio.shape[-1]]
+        with torch.autocast(audio.device.type, enabled=False):  # codes are chosen in float32, whatever is around them
+            if quantize:
+                quantized = self.quantizer(latents, num_codebooks=num_codebooks, generator=generator)
+            else:
+                quantized = _unquantized(latents, len(self.codebook_sizes))
+        decoded = at_least_float32(self.decode_latents(quantized.latents)[..., : audio.shape[-1]])
         return CodecOutput(
             audio=self.to_audio(decoded),
             codes=quantized.codes,

@@ -3,6 +3,7 @@ from vqaudio.nn.activation import (
     LevelCompressor as LevelCompressor,
     LevelExpander as LevelExpander,
     Snake as Snake,
+    at_least_float32 as at_least_float32,
 )
 from vqaudio.nn.conv import (
     CausalConv1d as CausalConv1d,

@@ -8,6 +8,11 @@ from torch import Tensor, nn
 from vqaudio.nn.layer import Layer
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """`x`, or if autocast has made it bfloat16 or float16, its values in float32: a level there has two digits."""
+    return x.float() if x.element_size() < 4 else x
+
+
 class Snake(Layer):
     """x + sin²(αx)/α with one learned α per channel, for periodic signals (Ziyin et al., arXiv 2006.08195, eq. 3).
 
@@ -63,6 +68,7 @@ class ChannelNorm(Layer):
         self.gain = nn.Parameter(torch.ones(channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
+        x = at_least_float32(x)
         mean_square = x.square().mean(dim=1, keepdim=True)
         return x * torch.rsqrt(mean_square + self.EPSILON) * self.gain
 
@@ -76,6 +82,7 @@ class LevelCompressor(Layer):
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        x = at_least_float32(x)
         return x * (x.square().mean(dim=1, keepdim=True) + _LEVEL_FLOOR).pow(-0.25)
 
 
@@ -83,6 +90,7 @@ class LevelExpander(Layer):
     """The inverse of `LevelCompressor`: each frame times its own level."""
 
     def forward(self, x: Tensor) -> Tensor:
+        x = at_least_float32(x)
         return x * (x.square().mean(dim=1, keepdim=True) + _LEVEL_FLOOR).sqrt()
 
 

@@ -146,16 +146,19 @@ def _convolved(conv: nn.Conv1d, rows: Tensor) -> Tensor:
     if rows.device.type != "cpu" or not (plain or depthwise):
         out: Tensor = conv(rows.transpose(1, 2))
         return out
-    taps = conv.weight.permute(2, 1, 0)  # (kernel, C_in / groups, C_out)
+    taps, bias = conv.weight.permute(2, 1, 0), conv.bias  # (kernel, C_in / groups, C_out)
+    if torch.is_autocast_enabled("cpu"):  # which does not reach into products of our own
+        dtype = torch.get_autocast_dtype("cpu")
+        rows, taps, bias = rows.to(dtype), taps.to(dtype), None if bias is None else bias.to(dtype)
     if depthwise:
-        return _sum_of_scaled(rows, taps[:, 0], conv.bias, dilation=dilation).transpose(1, 2)
+        return _sum_of_scaled(rows, taps[:, 0], bias, dilation=dilation).transpose(1, 2)
     if stride > 1:  # the samples of a stride side by side, as one row of a wider product
         rows = rows.reshape(rows.shape[0], -1, stride * conv.in_channels)
         taps = taps.reshape(kernel // stride, stride * conv.in_channels, conv.out_channels)
     if torch.is_grad_enabled():
-        out = _SumOfProducts.apply(rows, taps, conv.bias, dilation)
+        out = _SumOfProducts.apply(rows, taps, bias, dilation)
     else:
-        out = _sum_of_products(rows, taps, conv.bias, dilation)
+        out = _sum_of_products(rows, taps, bias, dilation)
     return out.transpose(1, 2)
 
 

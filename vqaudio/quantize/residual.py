@@ -20,6 +20,7 @@ from typing import Literal, Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from vqaudio import ranks
 from vqaudio.quantize.base import (
     Quantized,
     active_codebooks,
@@ -214,7 +215,7 @@ class ResidualQuantizer(nn.Module):
         # around the mean: a constant offset is no information, and would make every residual look small
         latent_energy = (z - z.mean(dim=0)).detach().square().sum().clamp(min=1e-12)
         # looked at once for the whole chain: items with few codebooks would hide a NaN from the later levels
-        learning = self.training and bool(z.isfinite().all())
+        learning = self.training and ranks.agreed(z.isfinite().all(), device=z.device)
         for index, level in enumerate(self.chain):
             active = rows_used > index
             out = level(residual)

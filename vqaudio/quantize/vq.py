@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vqaudio import ranks
 from vqaudio.quantize.base import (
     Quantized,
     active_codebooks,
@@ -101,8 +102,13 @@ class Codebook(nn.Module):
     def learn(self, x: Tensor, indices: Tensor, *, generator: torch.Generator | None) -> Tensor:
         """Move counts (and with EMA the codes) toward a batch x (M, d); returns the rows that were revived.
 
-        A batch that holds NaN or infinity changes nothing: an average would never forget it.
+        A batch that holds NaN or infinity changes nothing: an average would never forget it. In a run of several
+        processes the batch is that of all of them, and `generator` has to be given, in the same state on each: so every
+        codebook stays the same everywhere, and the same as if one process had the whole batch.
         """
+        if ranks.count() > 1 and generator is None:
+            raise ValueError("several processes need a generator, seeded alike, to revive the same codes")
+        x, indices = ranks.gathered(x), ranks.gathered(indices)
         if not x.isfinite().all():
             return indices[:0]
         counts = torch.bincount(indices, minlength=self.size).to(x.dtype)

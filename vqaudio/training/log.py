@@ -19,17 +19,19 @@ LOG_NAME = "log.jsonl"
 class RunLog:
     """`log.jsonl`: one object a line, with its step and its `kind` (start, train, validation, skipped, …)."""
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / LOG_NAME
+    def __init__(self, folder: Path, *, enabled: bool = True) -> None:
+        self.path, self.enabled = folder / LOG_NAME, enabled
 
     def write(self, kind: str, step: int, **values: Any) -> None:
+        if not self.enabled:
+            return
         line = json.dumps({"kind": kind, "step": step, **values}, ensure_ascii=False)
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(line + "\n")
 
     def truncate_after(self, step: int) -> None:
         """Forget what was logged past `step`, and a last line cut off by a crash: resume writes it again."""
-        if not self.path.exists():
+        if not self.enabled or not self.path.exists():
             return
         kept = []
         for line in self.path.read_text(encoding="utf-8").splitlines():
@@ -77,9 +79,9 @@ class Meter:
 class ProgressLine:
     """One line on standard error, rewritten in place; nothing when that is not a terminal."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, *, enabled: bool = True) -> None:
         self.total, self.started, self.first = total, time.monotonic(), -1
-        self.enabled = sys.stderr.isatty()
+        self.enabled = enabled and sys.stderr.isatty()
 
     def update(self, step: int, text: str) -> None:
         if not self.enabled:

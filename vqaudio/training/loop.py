@@ -1,27 +1,41 @@
-"""The training procedure, on one page: crops -> codec -> losses -> step, with validation, checkpoints and resume."""
+"""The training procedure: crops -> codec -> losses -> step, stage by stage, with validation, checkpoints and resume."""
 
-import platform
+import copy
+import math
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from vqaudio.checkpoint import save_codec
-from vqaudio.config import to_dict
-from vqaudio.data.crops import Batch, CropSampler, prefetch, validation_clips
+from vqaudio import ranks
+from vqaudio.config import from_dict, to_dict
+from vqaudio.data.crops import Batch, CropSampler, prefetch
 from vqaudio.data.packed import PackedAudio
-from vqaudio.losses.reconstruction import si_sdr
-from vqaudio.quantize import CodeUsage
-from vqaudio.training.card import write_card
-from vqaudio.training.log import Meter, ProgressLine, RunLog, write_sample
-from vqaudio.training.recipe import Recipe
-from vqaudio.training.state import RunState, checkpoints, load_checkpoint, save_checkpoint
-from vqaudio.training.step import Objective, StepResult, dropped_codebooks, learning_rate, train_step
+from vqaudio.models import CodecConfig
+from vqaudio.training.average import Average
+from vqaudio.training.distributed import joined
+from vqaudio.training.export import export
+from vqaudio.training.log import Meter, ProgressLine, RunLog
+from vqaudio.training.parent import Parent, find_parent
+from vqaudio.training.recipe import STAGES, AdversarialConfig, OptimizerConfig, Recipe, Stage
+from vqaudio.training.schedules import (
+    adversarial_ramp,
+    discriminator_learning_rate,
+    dropped_codebooks,
+    learning_rate,
+)
+from vqaudio.training.state import Checkpoint, Learners, RunState, checkpoints, newest_checkpoint, save_checkpoint
+from vqaudio.training.step import Objective, Plan, Player, StepResult, train_step
+from vqaudio.training.stopping import RunStoppedError, StopRequest
+from vqaudio.training.validation import Validator
 
 # A budget in minutes becomes a number of steps after this many; the first of them warm caches up and do not count.
 MEASURED_STEPS, UNMEASURED_STEPS = 30, 10
+REHEARSED_STEPS = 3  # of each later stage, of which the first does not count
 # Batches skipped in a row before the run gives up: past this the model itself has gone, not a file.
 MOST_SKIPPED_IN_A_ROW = 50
 
@@ -34,13 +48,18 @@ def train(
     steps: int | None = None,
     minutes: float | None = None,
     resume: Literal["auto", "never"] = "never",
+    init_from: str | Path | None = None,
     device: str = "cpu",
 ) -> Path:
     """Train `recipe` on a pack folder; returns the model folder `out/model`.
 
-    `out` holds log.jsonl, samples/, checkpoint-*/ and in the end model/. A budget in minutes becomes steps after 30
-    measured ones and is stored, so that a resumed run follows the same schedule. With resume="auto" the newest whole
-    checkpoint is continued, or a new run begun if there is none; without, a folder that holds a run is refused.
+    `out` holds log.jsonl, samples/, checkpoint-*/, best/ (the model of the lowest validation loss in the last stage)
+    and in the end model/. A budget in minutes becomes steps after 30 measured ones and is stored, so that a resumed run
+    follows the same schedule. With resume="auto" the newest whole checkpoint is continued, or a new run begun if there
+    is none; without, a folder that holds a run is refused. `init_from` names a model, shipped or a folder, to begin
+    from (see `find_parent`). SIGTERM and Ctrl-C save a checkpoint, then RunStoppedError is raised.
+
+    Under torchrun the processes share every batch out (see `vqaudio.ranks`); `out` must be the same folder for all.
     """
     if steps is not None and minutes is not None:
         raise ValueError("give a budget in steps or in minutes, not both")
@@ -49,48 +68,80 @@ def train(
     out = Path(out)
     if resume == "never" and checkpoints(out):
         raise ValueError(f"{out} already holds a run; continue it with --resume auto, or choose another --out")
+    parent = None
+    if init_from is not None:
+        parent, recipe = find_parent(init_from, recipe)
     training, validation = PackedAudio(packs, "train"), PackedAudio(packs, "valid")
     if training.sample_rate != recipe.codec.sample_rate:
         raise ValueError(
             f"{packs}: packed at {training.sample_rate} Hz, but recipe {recipe.name!r} wants "
             f"{recipe.codec.sample_rate} Hz"
         )
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "samples").mkdir(exist_ok=True)
-    run = Run(recipe, training, validation, out, torch.device(device))
-    return run.go(steps=steps, minutes=minutes, resume=resume == "auto")
+    with joined(device) as place:
+        checkpoint, damaged = newest_checkpoint(out) if resume == "auto" else (None, [])
+        if checkpoint is not None:
+            recipe = _same_run(checkpoint, recipe, parent, steps)
+        elif recipe.freeze and parent is None:
+            raise ValueError(
+                f"recipe {recipe.name!r} freezes {', '.join(recipe.freeze)}; say by --init-from of which model"
+            )
+        ranks.wait_for_all()  # nobody writes before everybody has looked
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "samples").mkdir(exist_ok=True)
+        run = Run(recipe, training, validation, out, place, parent)
+        run.begin(steps=steps, minutes=minutes, checkpoint=checkpoint, damaged=damaged)
+        return run.go(minutes)
+
+
+def _same_run(checkpoint: Checkpoint, recipe: Recipe, parent: Parent | None, steps: int | None) -> Recipe:
+    """The recipe, if it is that of the checkpoint: another would silently train something else."""
+    out, begun = checkpoint.path.parent, checkpoint.parent
+    if begun is not None and recipe.codec == CodecConfig():  # which stands for the parent's
+        recipe = replace(recipe, codec=from_dict(CodecConfig, checkpoint.settings["codec"]))
+    if checkpoint.settings != to_dict(recipe):
+        raise ValueError(
+            f"{checkpoint.path} was made with other settings; resume with the same recipe or choose another --out"
+        )
+    if parent is not None and parent.info.model_fingerprint != (begun or {}).get("model_fingerprint"):
+        begun_with = begun["name"] if begun else "random weights"
+        raise ValueError(f"{out} was begun from {begun_with}; it cannot resume from {parent.info.name}")
+    if steps is not None and steps != checkpoint.state.total_steps:
+        raise ValueError(f"{out} was begun for {checkpoint.state.total_steps} steps; it cannot resume for {steps}")
+    return recipe
 
 
 class Run:
     """One training run: what `train` sets up, and the loop."""
 
     def __init__(
-        self, recipe: Recipe, training: PackedAudio, validation: PackedAudio, out: Path, device: torch.device
+        self,
+        recipe: Recipe,
+        training: PackedAudio,
+        validation: PackedAudio,
+        out: Path,
+        device: torch.device,
+        parent: Parent | None = None,
     ) -> None:
         self.recipe, self.out, self.device, self.training = recipe, out, device, training
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(recipe.seed)
-            self.codec = recipe.codec.build().to(device)
-        self.objective = Objective(recipe.losses, recipe.codec.sample_rate).to(device)
-        config = recipe.optimizer
-        self.optimizer = torch.optim.AdamW(
-            self.codec.parameters(),
-            lr=config.learning_rate,
-            betas=config.betas,
-            weight_decay=config.weight_decay,
-            fused=True,
+        self.settings = to_dict(recipe)
+        self.parent = parent.record() if parent else None
+        self.objective = Objective(recipe.losses, recipe.codec.sample_rate, game=recipe.adversarial.game).to(device)
+        self.learners = _learners(recipe, parent, device)
+        self.sampler = self._sampler(recipe.seed, ranks.rank(), ranks.count())
+        self.validator = Validator(
+            validation, recipe.report, self.objective, sample_rate=recipe.codec.sample_rate, folder=out / "samples"
         )
-        self.sampler = self._sampler(recipe.seed)
-        report = recipe.report
-        self.clips = validation_clips(
-            validation,
-            seconds=report.validation_seconds,
-            count=report.validation_clips,
-            sample_rate=recipe.codec.sample_rate,
-        )
-        self.log = RunLog(out)
+        self.log = RunLog(out, enabled=ranks.rank() == 0)
+        self.stage: Stage | None = None
+        self.request = StopRequest()
+        self._spare_the_start(self.parent is not None)
 
-    def _sampler(self, seed: int) -> CropSampler:
+    def _spare_the_start(self, has_parent: bool) -> None:
+        """A codec that begins from a model needs none of what helps a random one to its feet: it has codebooks."""
+        self.from_random = not has_parent
+        self.quantize_after = self.recipe.quantizer.quantize_after if self.from_random else 0
+
+    def _sampler(self, seed: int, rank: int, num_ranks: int) -> CropSampler:
         data = self.recipe.data
         return CropSampler(
             self.training,
@@ -101,53 +152,106 @@ class Run:
             full_edges_probability=data.full_edges_probability,
             silence_probability=data.silence_probability,
             partial_silence_probability=data.partial_silence_probability,
+            rank=rank,
+            num_ranks=num_ranks,
         )
 
-    def go(self, *, steps: int | None, minutes: float | None, resume: bool) -> Path:
-        settings = to_dict(self.recipe)
+    # ---- from the first step to the model
+
+    def begin(
+        self, *, steps: int | None, minutes: float | None, checkpoint: Checkpoint | None, damaged: list[str]
+    ) -> None:
+        if checkpoint is not None:
+            self.state = checkpoint.state
+            self.parent = checkpoint.parent
+            self._spare_the_start(self.parent is not None)
+            self.learners.restore(checkpoint.files)
+            self.log.truncate_after(self.state.step)
+            self.log.write("resume", self.state.step, damaged=damaged)
+            return
         # a budget in minutes has no number of steps yet: 0
-        state = RunState(step=0, total_steps=steps or (0 if minutes else self.recipe.steps), seconds=0.0, skipped=0)
-        found = load_checkpoint(self.out, self.codec, self.optimizer, recipe=settings) if resume else None
-        if found:
-            state, damaged = found
-            if steps is not None and steps != state.total_steps:
-                raise ValueError(f"{self.out} was begun for {state.total_steps} steps; it cannot resume for {steps}")
-            self.log.truncate_after(state.step)
-            self.log.write("resume", state.step, damaged=damaged)
-        else:
-            self.log.truncate_after(-1)
-            self.log.write("start", 0, recipe=settings, parameters=sum(p.numel() for p in self.codec.parameters()))
-        if state.total_steps == 0:
-            assert minutes is not None
-            self._measure_budget(state, minutes)
-        self._advance(state, state.total_steps, settings)
-        self._checkpoint(state, settings)
-        return self._export(state, settings, self._validate(state.step))
+        total_steps = steps or (0 if minutes else self.recipe.steps)
+        self.state = RunState(step=0, total_steps=total_steps, seconds=0.0, skipped=0)
+        parameters = sum(parameter.numel() for parameter in self.learners.trained.parameters())
+        self.log.truncate_after(-1)
+        self.log.write(
+            "start",
+            0,
+            recipe=self.settings,
+            parameters=parameters,
+            total_steps=total_steps,
+            parent=self.parent,
+            ranks=ranks.count(),
+        )
 
-    def _measure_budget(self, state: RunState, minutes: float) -> None:
+    def go(self, minutes: float | None) -> Path:
+        with self.request.listening():
+            if self.state.total_steps == 0:
+                assert minutes is not None
+                self._measure_budget(minutes)
+            self._advance(self.state.total_steps)
+        self._checkpoint()
+        if ranks.rank() == 0:
+            scores = self._validate()
+            self._export(self.out / "model", scores)
+            self.log.write("end", self.state.step, seconds=round(self.state.seconds), skipped=self.state.skipped)
+        ranks.wait_for_all()
+        return self.out / "model"
+
+    def _measure_budget(self, minutes: float) -> None:
         """Train the first steps and turn the minutes into steps by their pace. 6 % is for validation and the like."""
-        self._advance(state, UNMEASURED_STEPS, None)
+        self._advance(UNMEASURED_STEPS)
         started = time.monotonic()
-        self._advance(state, MEASURED_STEPS, None)
+        self._advance(MEASURED_STEPS)
         per_step = (time.monotonic() - started) / (MEASURED_STEPS - UNMEASURED_STEPS)
-        state.total_steps = max(MEASURED_STEPS + 1, int(minutes * 60.0 * 0.94 / per_step))
-        self.log.write("budget", state.step, total_steps=state.total_steps, step_seconds=round(per_step, 4))
+        paces = [per_step if stage == self.stage else self._rehearse(stage) for stage in STAGES]
+        shares = self.recipe.stages.shares()
+        mean = torch.tensor([sum(shares[stage] * pace for stage, pace in zip(STAGES, paces, strict=True))]).to(
+            self.device
+        )
+        ranks.send_from_first([mean])  # clocks differ; the budget must not
+        self.state.total_steps = max(MEASURED_STEPS + 1, int(minutes * 60.0 * 0.94 / float(mean)))
+        seconds = {stage: round(pace, 4) for stage, pace in zip(STAGES, paces, strict=True) if shares[stage] > 0}
+        self.log.write("budget", self.state.step, total_steps=self.state.total_steps, step_seconds=seconds)
 
-    def _advance(self, state: RunState, until: int, settings: dict[str, Any] | None) -> None:
-        """Train to step `until`; checkpoints are written only once the budget is known, that is with `settings`."""
-        report, meter, progress = self.recipe.report, Meter(), ProgressLine(until)
-        skipped_in_a_row = 0
+    def _rehearse(self, stage: Stage) -> float:
+        """Seconds of a step of a later stage, taken with copies that are thrown away."""
+        if self.recipe.stages.shares()[stage] == 0:
+            return 0.0
+        codec = copy.deepcopy(self.learners.trained)
+        _freeze(codec, self._frozen(stage))
+        players = [_player(codec, self.recipe.optimizer)]
+        if self.learners.discriminators is not None:
+            judges = copy.deepcopy(self.learners.discriminators.network)
+            players.append(_player(judges, self.recipe.adversarial))
+        audio = self.sampler.batch(0).audio.to(self.device)
+        generator, started = torch.Generator(), 0.0
+        for number in range(REHEARSED_STEPS):
+            if number == 1:
+                started = time.monotonic()
+            plan = Plan(play=stage != "reconstruction", precision=self._precision)
+            train_step(
+                players[0], self.objective, audio, plan, discriminators=players[-1], generator=generator.manual_seed(0)
+            )
+        return (time.monotonic() - started) / (REHEARSED_STEPS - 1)
+
+    def _advance(self, until: int) -> None:
+        """Train to step `until`. Checkpoints are written, and stops obeyed, only once the budget is known."""
+        state, report = self.state, self.recipe.report
+        meter, progress, skipped_in_a_row = Meter(), ProgressLine(until, enabled=ranks.rank() == 0), 0
         batches = prefetch(self.sampler, state.step, until)
         while state.step < until:
+            self._enter_stage()
             with meter.waiting():
                 batch = next(batches)
-            if state.step == self.recipe.quantizer.quantize_after:
+            if self.from_random and state.step == self.quantize_after:
                 self._fit_quantizer()
             with meter.working():
                 result = self._step(batch, state)
             if result.ok:
                 skipped_in_a_row = 0
                 meter.add(result.parts)
+                self.learners.average.update(self.learners.trained, state.step + 1)
             else:
                 state.skipped += 1
                 skipped_in_a_row += 1
@@ -156,128 +260,183 @@ class Run:
                     raise RuntimeError(f"{skipped_in_a_row} batches in a row were not finite; see {self.log.path}")
             state.step += 1
             if state.step % report.log_every == 0 or state.step == until:
-                self._log_training(state, meter, result.stats)
-                progress.update(state.step, f"loss {meter.mean('loss'):.3f}")
+                self._log_training(meter, result.stats)
+                progress.update(state.step, f"{self.stage} loss {meter.mean('loss'):.3f}")
                 meter = Meter()
-            if state.step % report.validate_every == 0 and state.step < until:
-                self._validate(state.step)
-            if settings is not None and state.step % report.checkpoint_every == 0 and state.step < until:
-                self._checkpoint(state, settings)
+            if state.step < until:
+                if state.step % report.validate_every == 0 and ranks.rank() == 0:
+                    self._validate()
+                if state.total_steps:
+                    self._save_or_stop()
         progress.close()
 
-    def _checkpoint(self, state: RunState, settings: dict[str, Any]) -> None:
-        keep = self.recipe.report.keep_checkpoints
-        save_checkpoint(self.out, state, self.codec, self.optimizer, recipe=settings, keep=keep)
+    def _save_or_stop(self) -> None:
+        stopping = not ranks.agreed(not self.request.signal_number, device=self.device)
+        if stopping or self.state.step % self.recipe.report.checkpoint_every == 0:
+            self._checkpoint()
+        if stopping:
+            raise RunStoppedError(
+                f"stopped after step {self.state.step} of {self.state.total_steps}, which is saved in {self.out}; "
+                "--resume auto goes on",
+                self.request.signal_number,
+            )
+
+    # ---- stages
+
+    def _enter_stage(self) -> None:
+        """At the first step of a stage, or at the first after a resume, see to it who learns."""
+        state, stages = self.state, self.recipe.stages
+        total = state.total_steps or 10**9  # before the budget is known the run is in its first stage
+        stage = stages.at(state.step, total)
+        if stage == self.stage:
+            return
+        begins = state.step == stages.first_steps(total)[stage]
+        codec = self.learners.trained
+        if begins:
+            state.best = None  # each stage has another aim
+            self.log.write("stage", state.step, name=stage)
+        if begins and stage == "decoder":
+            self._settle_tokens()
+        _freeze(codec, self._frozen(stage))
+        self.stage = stage
+
+    def _frozen(self, stage: Stage) -> set[str]:
+        return {*self.recipe.freeze, *({"encoder", "quantizer"} if stage == "decoder" else ())}
+
+    @torch.no_grad()
+    def _settle_tokens(self) -> None:
+        """From here on the decoder learns to read the codes that ship: those of the averaged weights, as stored."""
+        average = self.learners.average.codec
+        if not self.recipe.freeze and not (self.parent and self.parent["storage"] == "float32"):
+            for part in (average.encoder, average.quantizer):
+                for name, value in part.state_dict().items():
+                    if not name.endswith(("ema_counts", "ema_sums")):
+                        value.copy_(value.half())
+        self.learners.trained.load_state_dict(average.state_dict())
+
+    @property
+    def _precision(self) -> torch.dtype:
+        return torch.bfloat16 if self.recipe.compute.precision == "bfloat16" else torch.float32
 
     def _step(self, batch: Batch, state: RunState) -> StepResult:
-        recipe, step = self.recipe, state.step
-        # before the budget is known the run is in its warm-up, far from where the cosine bends
-        rate = learning_rate(recipe, step, state.total_steps or 10**9)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        B = len(batch.audio)
-        K = len(self.codec.codebook_sizes)
-        self.codec.train()
+        recipe, step, learners = self.recipe, state.step, self.learners
+        total = state.total_steps or 10**9
+        _set_rate(learners.codec, learning_rate(recipe, step, total))
+        if learners.discriminators is not None:
+            _set_rate(learners.discriminators, discriminator_learning_rate(recipe, step, total))
+        codec = learners.trained
+        mine = ranks.share(recipe.data.batch_size)
+        B = recipe.data.batch_size
+        plan = Plan(
+            num_codebooks=dropped_codebooks(recipe, step * B, B, len(codec.codebook_sizes))[mine],
+            quantize=step >= self.quantize_after,
+            magnitudes=recipe.losses.magnitudes_at(step) if self.from_random else 1.0,
+            play=self.stage != "reconstruction",
+            ramp=adversarial_ramp(recipe, step, total),
+            precision=self._precision,
+        )
         return train_step(
-            self.codec,
+            learners.codec,
             self.objective,
-            self.optimizer,
             batch.audio.to(self.device),
-            num_codebooks=dropped_codebooks(recipe, step * recipe.data.batch_size, B, K),
+            plan,
+            discriminators=learners.discriminators,
             generator=torch.Generator().manual_seed(recipe.seed * 1_000_003 + step),
-            quantize=step >= recipe.quantizer.quantize_after,
-            magnitudes=recipe.losses.magnitudes_at(step),
-            clip_norm=recipe.optimizer.clip_norm,
+            weight=len(batch.audio) / B,
         )
 
     @torch.no_grad()
     def _fit_quantizer(self) -> None:
+        """k-means on latents gathered in rank order, computed by the first rank, the same on all."""
         # another seed: these crops are looked at, not trained on
-        sampler = self._sampler(self.recipe.seed + 1)
-        batches = (sampler.batch(index).audio.to(self.device) for index in range(self.recipe.quantizer.fit_batches))
-        latents = [self.codec.encode_latents(audio).transpose(1, 2).flatten(0, 1) for audio in batches]
-        self.codec.quantizer.fit(torch.cat(latents), generator=torch.Generator().manual_seed(self.recipe.seed))
+        sampler = self._sampler(self.recipe.seed + 1, 0, 1)
+        codec = self.learners.trained
+        mine = range(self.recipe.quantizer.fit_batches)[ranks.share(self.recipe.quantizer.fit_batches)]
+        batches: Iterator[Tensor] = (sampler.batch(index).audio.to(self.device) for index in mine)
+        latents = [codec.encode_latents(audio).transpose(1, 2).flatten(0, 1) for audio in batches]
+        rows = ranks.gathered(torch.cat(latents or [torch.zeros(0, codec.quantizer.dim, device=self.device)]))
+        if ranks.rank() == 0:
+            codec.quantizer.fit(rows, generator=torch.Generator().manual_seed(self.recipe.seed))
+        ranks.send_from_first(list(codec.quantizer.state_dict().values()))
+        self.learners.average.codec.quantizer.load_state_dict(codec.quantizer.state_dict())
 
-    def _log_training(self, state: RunState, meter: Meter, stats: dict[str, Tensor]) -> None:
-        state.seconds += meter.waited + meter.worked
+    # ---- what it leaves
+
+    def _log_training(self, meter: Meter, stats: dict[str, Tensor]) -> None:
+        self.state.seconds += meter.waited + meter.worked
         self.log.write(
             "train",
-            state.step,
-            learning_rate=self.optimizer.param_groups[0]["lr"],
-            seconds=round(state.seconds, 1),
+            self.state.step,
+            learning_rate=self.learners.codec.optimizer.param_groups[0]["lr"],
+            seconds=round(self.state.seconds, 1),
             step_seconds=round(meter.worked / meter.steps, 4),
             data_wait_seconds=round(meter.waited / meter.steps, 5),
             **{name: round(meter.mean(name), 5) for name in meter.sums},
             **{name: [round(float(v), 4) for v in value] for name, value in stats.items()},
         )
 
-    @torch.no_grad()
-    def _validate(self, step: int) -> dict[str, Any]:
-        """Losses, SI-SDR and the use of every codebook on the validation clips; now and then their audio."""
-        self.codec.eval()
-        recipe, usage = self.recipe, CodeUsage(self.codec.codebook_sizes)
-        quantize = step > recipe.quantizer.quantize_after
-        sums: dict[str, float] = {}
-        energy: list[float] = []
-        for number, (_, clip) in enumerate(self.clips):
-            audio = clip[None].to(self.device)
-            output = self.codec(audio, quantize=quantize)
-            total, parts = self.objective(output, audio)
-            values = {"loss": total, **parts, "si_sdr": si_sdr(output.audio, audio).mean()}
-            for name, value in values.items():
-                sums[name] = sums.get(name, 0.0) + float(value) / len(self.clips)
-            if quantize:
-                usage.add(output.codes)
-                ratios = output.stats["residual_energy"].tolist()
-                energy = [a + b / len(self.clips) for a, b in zip(energy or [0.0] * len(ratios), ratios, strict=True)]
-            if number < recipe.report.num_samples and step % recipe.report.samples_every == 0:
-                self._write_samples(number, step, clip, output.audio[0])
-        scores: dict[str, Any] = {name: round(value, 5) for name, value in sums.items()}
-        if quantize:
-            scores["used"] = usage.used
-            scores["perplexity"] = [round(value, 1) for value in usage.perplexity]
-            scores["entropy_bits"] = [round(value, 3) for value in usage.entropy_bits]
-            scores["residual_energy"] = [round(value, 4) for value in energy]
+    def _validate(self) -> dict[str, Any]:
+        """Score the averaged codec, and keep it as `best/` if its loss is the lowest of the stage."""
+        codec, step = self.learners.average.codec, self.state.step
+        scores = self.validator.scores(codec, step, quantize=step > self.quantize_after, device=self.device)
         self.log.write("validation", step, **scores)
+        best = self.state.best
+        if math.isfinite(scores["loss"]) and step > self.quantize_after and (best is None or scores["loss"] < best):
+            self.state.best = scores["loss"]
+            self._export(self.out / "best", scores)
         return scores
 
-    def _write_samples(self, number: int, step: int, clip: Tensor, audio: Tensor) -> None:
-        rate = self.recipe.codec.sample_rate
-        reference = self.out / "samples" / f"{number}-original.wav"
-        if not reference.exists():
-            write_sample(reference, clip, rate)
-        write_sample(self.out / "samples" / f"{number}-step-{step:06d}.wav", audio, rate)
+    def _checkpoint(self) -> None:
+        if ranks.rank() == 0:
+            keep = self.recipe.report.keep_checkpoints
+            save_checkpoint(self.out, self.state, self.learners, settings=self.settings, parent=self.parent, keep=keep)
+        ranks.wait_for_all()
 
-    def _export(self, state: RunState, settings: dict[str, Any], scores: dict[str, Any]) -> Path:
-        about = {
-            "recipe": settings,
-            "steps": state.step,
-            "training_seconds": round(state.seconds),
-            "skipped_batches": state.skipped,
-            "hardware": hardware(self.device),
-            "data": {"seconds": round(self.training.seconds), "licences": self.training.licences},
-            "torch": torch.__version__,
-            "validation": scores,
-        }
-        folder = self.out / "model"
-        card = write_card(self.recipe.name, about)
-        save_codec(self.codec, folder, name=self.recipe.name, about=about, card=card, storage="float16")
-        self.log.write("end", state.step, seconds=round(state.seconds), skipped=state.skipped)
-        return folder
+    def _export(self, folder: Path, scores: dict[str, Any]) -> None:
+        export(
+            self.learners.average.codec,
+            folder,
+            state=self.state,
+            settings=self.settings,
+            parent=self.parent,
+            training=self.training,
+            device=self.device,
+            scores=scores,
+        )
 
 
-def hardware(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    threads = torch.get_num_threads()
-    return f"{_processor()}, {threads} thread{'s' * (threads != 1)}"
+def _learners(recipe: Recipe, parent: Parent | None, device: torch.device) -> Learners:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        codec = recipe.codec.build()
+        discriminators = recipe.adversarial.build() if recipe.stages.plays else None
+    if parent:
+        parent.hand_over(codec)
+    average = Average(codec.to(device), recipe.optimizer.average_decay)
+    if recipe.compute.compile:
+        for network in filter(None, (codec.encoder, codec.decoder, discriminators)):
+            network.compile()
+    judges = None if discriminators is None else _player(discriminators.to(device), recipe.adversarial)
+    return Learners(_player(codec.train(), recipe.optimizer), average, judges)
 
 
-def _processor() -> str:
-    """The processor's name where the system tells it, else its kind."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return f"CPU ({platform.machine()})"
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else f"CPU ({platform.machine()})"
+def _player(network: torch.nn.Module, config: OptimizerConfig | AdversarialConfig) -> Player:
+    decay = config.weight_decay if isinstance(config, OptimizerConfig) else 0.0
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=config.learning_rate, betas=config.betas, weight_decay=decay, fused=True
+    )
+    return Player(network, optimizer, config.clip_norm)
+
+
+def _set_rate(player: Player, rate: float) -> None:
+    for group in player.optimizer.param_groups:
+        group["lr"] = rate
+
+
+def _freeze(codec: torch.nn.Module, parts: set[str]) -> None:
+    """`parts` keep their weights: no gradient reaches them, and codebooks in evaluation mode learn nothing."""
+    codec.train()
+    for name in ("encoder", "quantizer", "decoder"):
+        part = codec.get_submodule(name)
+        part.requires_grad_(name not in parts)
+        part.train(name not in parts)

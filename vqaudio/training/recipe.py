@@ -6,9 +6,15 @@ Defaults stand here, once; a recipe file writes only what differs. Loss weights 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from vqaudio.config import apply_overrides, from_dict, load_toml
+from vqaudio.discriminators import Discriminators, PeriodDiscriminatorConfig, STFTDiscriminatorConfig
 from vqaudio.models import CodecConfig
+
+Part = Literal["encoder", "quantizer", "decoder"]
+Stage = Literal["reconstruction", "adversarial", "decoder"]
+STAGES: tuple[Stage, ...] = ("reconstruction", "adversarial", "decoder")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,14 +29,88 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """AdamW with linear warm-up and a cosine that ends with the budget."""
+    """AdamW with linear warm-up, a plateau, and a cosine that ends with the budget; and the average of the weights,
+    which is what is validated, kept and shipped."""
 
     learning_rate: float = 1e-3
     betas: tuple[float, float] = (0.8, 0.99)
     weight_decay: float = 0.01
     warmup_steps: int = 100
+    plateau: float = 0.0  # share of the budget before the cosine begins
     final_fraction: float = 0.02  # of the learning rate, at the end of the cosine
     clip_norm: float = 1.0
+    average_decay: float = 0.999  # of the moving average of the weights; 0: the weights themselves
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.plateau < 1 or not 0 <= self.average_decay < 1:
+            raise ValueError(
+                f"plateau {self.plateau} and average_decay {self.average_decay} must lie in 0 … 1, without 1"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StagesConfig:
+    """Shares of the budget, in this order; they need not sum to 1.
+
+    `reconstruction`: no discriminators. `adversarial`: the whole codec plays against them. `decoder`: the decoder does
+    so alone; encoder and codebooks keep the averaged weights that they had at the end of the stage before, as stored.
+    """
+
+    reconstruction: float = 1.0
+    adversarial: float = 0.0
+    decoder: float = 0.0
+
+    def __post_init__(self) -> None:
+        shares = (self.reconstruction, self.adversarial, self.decoder)
+        if min(shares) < 0 or sum(shares) <= 0:
+            raise ValueError(f"shares of the budget are {shares}; they must not be negative, nor all zero")
+
+    @property
+    def plays(self) -> bool:
+        return self.adversarial + self.decoder > 0
+
+    def shares(self) -> dict[Stage, float]:
+        """Every stage with its share; they sum to 1."""
+        total = self.reconstruction + self.adversarial + self.decoder
+        return {stage: getattr(self, stage) / total for stage in STAGES}
+
+    def first_steps(self, total_steps: int) -> dict[Stage, int]:
+        """The step at which each stage begins; where a stage is empty, that of the next."""
+        done, first = 0.0, {}
+        for stage, share in self.shares().items():
+            first[stage] = round(done * total_steps)
+            done += share
+        return first
+
+    def at(self, step: int, total_steps: int) -> Stage:
+        first = self.first_steps(total_steps)
+        shares = self.shares()
+        return [stage for stage in STAGES if first[stage] <= step and shares[stage] > 0][-1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdversarialConfig:
+    """The discriminators and how they learn. The weights of their verdicts and features are among the losses."""
+
+    game: Literal["hinge", "least_squares"] = "hinge"
+    period: PeriodDiscriminatorConfig = field(default_factory=PeriodDiscriminatorConfig)
+    stft: STFTDiscriminatorConfig = field(default_factory=STFTDiscriminatorConfig)
+    learning_rate: float = 2e-4
+    betas: tuple[float, float] = (0.8, 0.99)
+    warmup_steps: int = 100  # of the discriminators' learning rate, and of what they say to the codec
+    clip_norm: float = 1.0
+
+    def build(self) -> Discriminators:
+        return Discriminators([*self.period.build(), *self.stft.build()])
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeConfig:
+    """How the same mathematics is computed. Not bit for bit the same, so it belongs to the recipe."""
+
+    # of convolutions, in codec and discriminators; quantiser, spectra and losses are always float32
+    precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False  # encoder, decoder and discriminators by torch.compile: minutes at the start, faster steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +146,8 @@ class LossConfig:
     commitment: float = 0.25  # β
     codebook: float = 1.0
     residual: float = 1.0  # read-out of projected levels
+    adversarial: float = 0.05  # the discriminators' verdicts
+    feature_matching: float = 0.5
 
     def magnitudes_at(self, step: int) -> float:
         """The factor on the terms deaf to phase at a step."""
@@ -96,6 +178,10 @@ class Recipe:
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     quantizer: QuantizerSchedule = field(default_factory=QuantizerSchedule)
+    stages: StagesConfig = field(default_factory=StagesConfig)
+    adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
+    freeze: tuple[Part, ...] = ()  # parts that keep the weights they begin with, by --init-from
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
     losses: LossConfig = field(default_factory=LossConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
 
@@ -104,6 +190,10 @@ class Recipe:
             raise ValueError("losses.mu_law and codec.output = 'mu_law' belong together: set both or neither")
         if self.steps < 1 or self.data.batch_size < 1 or self.crop_samples < 1:
             raise ValueError("steps, data.batch_size and data.crop_seconds must be positive")
+        if set(self.freeze) == {"encoder", "quantizer", "decoder"}:
+            raise ValueError("freeze names every part of the codec; nothing is left to train")
+        if self.stages.plays and self.codec.output == "mu_law":
+            raise ValueError("a decoder over µ-law classes gives discriminators no gradient; leave the stages out")
 
     @property
     def crop_samples(self) -> int:

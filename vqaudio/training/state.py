@@ -1,8 +1,9 @@
 """Checkpoints of a run: folders `checkpoint-00001000/` of safetensors and JSON, written aside and renamed.
 
-A run's state is its step, its budget, the codec with codebook statistics, and the optimiser's moments. Nothing random
-is stored: crops, dropout and revival are keyed by (seed, step), so a resumed run draws what it would have drawn.
-`state.json` carries the SHA-256 of the tensor files; a damaged checkpoint is passed over for the one before.
+A run's state is its step, its budget, and of each player (codec, discriminators) the weights, codebook statistics and
+the optimiser's moments; and the average of the codec's weights. Nothing random is stored: crops, dropout and revival
+are keyed by (seed, step), so a resumed run draws what it would have drawn. `state.json` carries the SHA-256 of the
+tensor files; a damaged checkpoint is passed over for the one before.
 """
 
 import hashlib
@@ -14,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save
-from torch import Tensor
+from safetensors.torch import load, save
+from torch import Tensor, nn
 
 from vqaudio.models import Codec
-
-_FILES = ("codec.safetensors", "optimizer.safetensors")
+from vqaudio.training.average import Average
+from vqaudio.training.step import Player
 
 
 @dataclass
@@ -30,27 +31,70 @@ class RunState:
     total_steps: int
     seconds: float  # spent training so far
     skipped: int  # batches left out for losses that were not finite
+    best: float | None = None  # lowest validation loss of the stage so far
+
+
+@dataclass
+class Learners:
+    """All that a run changes."""
+
+    codec: Player
+    average: Average
+    discriminators: Player | None
+
+    @property
+    def trained(self) -> Codec:
+        """The codec as the last step left it."""
+        assert isinstance(self.codec.network, Codec)
+        return self.codec.network
+
+    def modules(self) -> dict[str, nn.Module]:
+        return {"average": self.average.codec, **{name: player.network for name, player in self.players().items()}}
+
+    def players(self) -> dict[str, Player]:
+        found = {"codec": self.codec, "discriminators": self.discriminators}
+        return {name: player for name, player in found.items() if player is not None}
+
+    def files(self) -> dict[str, bytes]:
+        weights = {f"{name}.safetensors": _tensors(module.state_dict()) for name, module in self.modules().items()}
+        moments = {
+            f"{name}.optimizer.safetensors": _moments(player.optimizer) for name, player in self.players().items()
+        }
+        return {**weights, **moments}
+
+    def restore(self, files: dict[str, bytes]) -> None:
+        for name, module in self.modules().items():
+            module.load_state_dict(load(files[f"{name}.safetensors"]))
+        for name, player in self.players().items():
+            _set_moments(player.optimizer, load(files[f"{name}.optimizer.safetensors"]))
 
 
 def save_checkpoint(
-    folder: Path, state: RunState, codec: Codec, optimizer: torch.optim.Optimizer, *, recipe: dict[str, Any], keep: int
-) -> None:
+    folder: Path,
+    state: RunState,
+    learners: Learners,
+    *,
+    settings: dict[str, Any],
+    parent: dict[str, Any] | None,
+    keep: int,
+) -> Path:
+    """Write the state as `folder/checkpoint-STEP`, whole or not at all, and delete all but the newest `keep`."""
     final = folder / f"checkpoint-{state.step:08d}"
     aside = folder / f".checkpoint-{state.step:08d}.partial"
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
-    contents = [save({k: v.detach().cpu().contiguous() for k, v in codec.state_dict().items()}), _moments(optimizer)]
     hashes = {}
-    for name, data in zip(_FILES, contents, strict=True):
+    for name, data in learners.files().items():
         (aside / name).write_bytes(data)
         hashes[name] = hashlib.sha256(data).hexdigest()
-    document = {"state": vars(state), "sha256": hashes, "recipe": recipe}
+    document = {"state": vars(state), "sha256": hashes, "recipe": settings, "parent": parent}
     (aside / "state.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
     if final.exists():
         shutil.rmtree(final)
     os.replace(aside, final)
     for old in checkpoints(folder)[keep:]:
         shutil.rmtree(old)
+    return final
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -58,32 +102,36 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted((path for path in folder.glob("checkpoint-*") if path.is_dir()), reverse=True)
 
 
-def load_checkpoint(
-    folder: Path, codec: Codec, optimizer: torch.optim.Optimizer, *, recipe: dict[str, Any]
-) -> tuple[RunState, list[str]] | None:
-    """Put the newest whole checkpoint into codec and optimiser; None if there is none. Also says which were damaged.
+@dataclass(frozen=True)
+class Checkpoint:
+    """One read from disk, whole: its files match their hashes."""
 
-    A checkpoint of another recipe is refused: it would silently train something else.
-    """
-    damaged = []
+    path: Path
+    state: RunState
+    files: dict[str, bytes]
+    settings: dict[str, Any]
+    parent: dict[str, Any] | None
+
+
+def newest_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
+    """The newest whole checkpoint, None without one; and which newer ones are damaged, with the reason."""
+    damaged: list[str] = []
     for path in checkpoints(folder):
         try:
             document = json.loads((path / "state.json").read_text(encoding="utf-8"))
-            for name in _FILES:
-                if hashlib.sha256((path / name).read_bytes()).hexdigest() != document["sha256"][name]:
+            files = {name: (path / name).read_bytes() for name in document["sha256"]}
+            for name, data in files.items():
+                if hashlib.sha256(data).hexdigest() != document["sha256"][name]:
                     raise OSError(f"{name} does not match its hash")
             state = RunState(**document["state"])
+            return Checkpoint(path, state, files, document["recipe"], document["parent"]), damaged
         except (OSError, ValueError, KeyError, TypeError) as error:
             damaged.append(f"{path}: {error}")
-            continue
-        if document["recipe"] != recipe:
-            raise ValueError(
-                f"{path} was made with other settings; resume with the same recipe or choose another --out"
-            )
-        codec.load_state_dict(load_file(path / _FILES[0]))
-        _set_moments(optimizer, load_file(path / _FILES[1]))
-        return state, damaged
-    return None
+    return None, damaged
+
+
+def _tensors(state: dict[str, Tensor]) -> bytes:
+    return save({name: value.detach().cpu().contiguous() for name, value in state.items()})
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:

@@ -1,15 +1,28 @@
-"""One training step: the weighted objective, the update with its guard, and the schedules that depend on the step."""
+"""One training step, on one page: the codec's losses, the game with the discriminators, one update of each.
 
-import math
+Codec and discriminators move at the same time, each against the other as it was. So nothing is computed twice, and
+nothing moves before both losses and both gradients are known to be finite.
+"""
+
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vqaudio.losses import MultiResolutionSTFT, MultiScaleMel, mu_law_cross_entropy, waveform_l1, waveform_mse
-from vqaudio.models import Codec, CodecOutput
-from vqaudio.training.recipe import LossConfig, Recipe
+from vqaudio import ranks
+from vqaudio.losses import (
+    Game,
+    MultiResolutionSTFT,
+    MultiScaleMel,
+    adversarial_loss,
+    discriminator_loss,
+    feature_matching,
+    mu_law_cross_entropy,
+    waveform_l1,
+    waveform_mse,
+)
+from vqaudio.models import CodecOutput
+from vqaudio.training.recipe import LossConfig
 
 _MAGNITUDES = ("mel", "magnitude", "log_magnitude")
 
@@ -17,9 +30,9 @@ _MAGNITUDES = ("mel", "magnitude", "log_magnitude")
 class Objective(nn.Module):
     """The weighted sum of a recipe's losses. Returns it with every unweighted part by name."""
 
-    def __init__(self, config: LossConfig, sample_rate: int) -> None:
+    def __init__(self, config: LossConfig, sample_rate: int, *, game: Game = "hinge") -> None:
         super().__init__()
-        self.config = config
+        self.config, self.game = config, game
         self.mel = MultiScaleMel(sample_rate, windows=config.mel_windows, num_mels=config.num_mels)
         self.stft = MultiResolutionSTFT(windows=config.stft_windows)
 
@@ -45,6 +58,43 @@ class Objective(nn.Module):
         total = sum(terms, audio.new_zeros(()))
         return total, parts
 
+    def play(
+        self, real: list[list[Tensor]], fake: list[list[Tensor]], *, ramp: float
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """From the discriminators' features: what the codec adds to its loss, what they lower, and the parts."""
+        parts = {
+            "adversarial": adversarial_loss(fake, game=self.game),
+            "feature_matching": feature_matching(fake, real),
+        }
+        added = ramp * sum(getattr(self.config, name) * value for name, value in parts.items())
+        lowered = discriminator_loss(real, fake, game=self.game)
+        return added, lowered, {**parts, "discriminator": lowered}
+
+
+@dataclass
+class Player:
+    """A network that learns: the codec, or the discriminators."""
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    clip_norm: float
+
+    @property
+    def learning(self) -> list[nn.Parameter]:
+        return [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What the schedules say of one step."""
+
+    num_codebooks: Tensor | None = None  # of each item (B,); None: all
+    quantize: bool = True
+    magnitudes: float = 1.0  # factor on the losses deaf to phase
+    play: bool = False  # with the discriminators
+    ramp: float = 1.0  # factor on what they say to the codec
+    precision: torch.dtype = torch.float32  # of convolutions
+
 
 @dataclass(frozen=True)
 class StepResult:
@@ -54,54 +104,77 @@ class StepResult:
 
 
 def train_step(
-    codec: Codec,
+    codec: Player,
     objective: Objective,
-    optimizer: torch.optim.Optimizer,
     audio: Tensor,
+    plan: Plan,
     *,
-    num_codebooks: Tensor | None,
-    generator: torch.Generator,
-    quantize: bool = True,
-    magnitudes: float = 1.0,
-    clip_norm: float,
+    discriminators: Player | None = None,
+    generator: torch.Generator | None = None,
+    weight: float = 1.0,
 ) -> StepResult:
-    """One update on audio (B, 1, T). A batch, loss or gradient that is not finite leaves every parameter as it was; the
-    running averages of codebooks may then have seen the batch, but only latents that were finite."""
-    if not audio.isfinite().all():
+    """One update of codec and, where the plan says so, of discriminators, on audio (B, 1, T).
+
+    A batch, loss or gradient that is not finite leaves every parameter as it was; the running averages of codebooks may
+    then have seen the batch, but only latents that were finite. `weight` is this process's share of the whole batch, 1
+    for a process alone. `generator` revives codes.
+    """
+    for player in filter(None, (codec, discriminators)):
+        player.optimizer.zero_grad(set_to_none=True)
+    if not ranks.agreed(audio.isfinite().all(), device=audio.device):
         return StepResult(False, {}, {})
-    optimizer.zero_grad(set_to_none=True)
-    output = codec(audio, num_codebooks=num_codebooks, generator=generator, quantize=quantize)
-    total, parts = objective(output, audio, magnitudes=magnitudes)
-    parts = {"loss": total, **parts}
-    if not total.isfinite():
-        return StepResult(False, parts, output.stats)
-    total.backward()
-    parts["gradient_norm"] = nn.utils.clip_grad_norm_(codec.parameters(), clip_norm)
-    if not parts["gradient_norm"].isfinite():
-        return StepResult(False, parts, output.stats)
-    optimizer.step()
+
+    mixed = torch.autocast(audio.device.type, dtype=plan.precision, enabled=plan.precision != torch.float32)
+    with mixed:
+        output: CodecOutput = codec.network(
+            audio, num_codebooks=plan.num_codebooks, generator=generator, quantize=plan.quantize
+        )
+    total, parts = objective(output, audio, magnitudes=plan.magnitudes)
+    parts = {"loss": total, **parts}  # of the reconstruction alone, so that it means the same in every stage
+    lowered = None
+    if plan.play and discriminators is not None:
+        with mixed:
+            real, fake = discriminators.network(audio), discriminators.network(output.audio)
+        added, lowered, played = objective.play(real, fake, ramp=plan.ramp)
+        total, parts = total + added, {**parts, **played}
+    finite = torch.stack([value.detach() for value in parts.values()]).isfinite().all()
+    if not ranks.agreed(finite, device=audio.device):
+        return StepResult(False, _values(parts), output.stats)
+
+    # each loss reaches its own player's parameters and no others
+    moving = [codec]
+    if lowered is not None and discriminators is not None:
+        moving.append(discriminators)
+        lowered.backward(retain_graph=True, inputs=discriminators.learning)
+    total.backward(inputs=codec.learning)
+    names = ("gradient_norm", "discriminator_gradient_norm")
+    for name, player in zip(names, moving, strict=False):
+        _average_gradients(player.learning, weight)
+        parts[name] = nn.utils.clip_grad_norm_(player.learning, player.clip_norm)
+        if not parts[name].isfinite():  # the same on every rank
+            return StepResult(False, _values(parts), output.stats)
+
+    for player in moving:
+        player.optimizer.step()
     for parameter, rows in output.revived:  # a reborn code must not inherit the momentum of the dead one
-        for name, moment in optimizer.state[parameter].items():
+        for name, moment in codec.optimizer.state[parameter].items():
             if name != "step":
                 moment[rows] = 0.0
-    return StepResult(True, {name: value.detach() for name, value in parts.items()}, output.stats)
+    return StepResult(True, _values(parts), output.stats)
 
 
-def learning_rate(recipe: Recipe, step: int, total_steps: int) -> float:
-    """Linear warm-up times a cosine that reaches `final_fraction` at the end of the budget."""
-    config = recipe.optimizer
-    warmup = min(1.0, (step + 1) / max(config.warmup_steps, 1))
-    cosine = 0.5 * (1.0 + math.cos(math.pi * min(step / total_steps, 1.0)))
-    return config.learning_rate * warmup * (config.final_fraction + (1.0 - config.final_fraction) * cosine)
+def _values(parts: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach() for name, value in parts.items()}
 
 
-def dropped_codebooks(recipe: Recipe, first_item: int, batch_size: int, num_codebooks: int) -> Tensor:
-    """How many codebooks each item of a batch uses, (B,): drawn per global item index, so ranks and resume agree."""
-    counts = []
-    for index in range(first_item, first_item + batch_size):
-        # same key as the item's crop, another part of its counter
-        bits = np.random.Philox(key=np.array([recipe.seed, index], dtype=np.uint64), counter=[0, 0, 0, 1])
-        draw = np.random.Generator(bits)
-        kept = int(draw.integers(1, num_codebooks + 1))
-        counts.append(kept if draw.random() < recipe.quantizer.dropout else num_codebooks)
-    return torch.tensor(counts)
+def _average_gradients(parameters: list[nn.Parameter], weight: float) -> None:
+    """The gradient of the whole batch on every rank. A parameter that no rank used keeps none, so that the optimiser
+    passes it over as it would alone."""
+    if ranks.count() == 1:
+        return
+    used = torch.tensor([float(parameter.grad is not None) for parameter in parameters], device=parameters[0].device)
+    ranks.sum_over_ranks([used])
+    chosen = [parameter for parameter, count in zip(parameters, used.tolist(), strict=True) if count]
+    for parameter in chosen:
+        parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.mul_(weight)
+    ranks.sum_over_ranks([parameter.grad for parameter in chosen if parameter.grad is not None])
