@@ -143,6 +143,17 @@ def read_out(linear: nn.Linear, codes: Tensor, target: Tensor) -> None:
     linear.bias.copy_(solution[-1])
 
 
+def _num_rows_using(rows_used: Tensor, num_levels: int, *, shared: bool) -> Tensor:
+    """How many rows use each level, (K,). With `shared` those of all processes, in terms of this one's number of rows:
+    losses divided by it, averaged over processes by their share of the rows, are those of the whole batch."""
+    using = (rows_used.unsqueeze(-1) > torch.arange(num_levels, device=rows_used.device)).sum(dim=0).float()
+    if not shared or ranks.count() == 1:
+        return using
+    rows = torch.tensor([float(len(rows_used))], device=rows_used.device)
+    ranks.sum_over_ranks([using, rows])
+    return using * (len(rows_used) / rows)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ResidualVQConfig:
     kind: Literal["residual_vq"] = "residual_vq"
@@ -212,6 +223,7 @@ class ResidualQuantizer(nn.Module):
         codes, revived, num_revived = [], [], []
         losses: dict[str, list[Tensor]] = {}
         energies = []
+        using = _num_rows_using(rows_used, len(self.levels), shared=self.training)
         # around the mean: a constant offset is no information, and would make every residual look small
         latent_energy = (z - z.mean(dim=0)).detach().square().sum().clamp(min=1e-12)
         # looked at once for the whole chain: items with few codebooks would hide a NaN from the later levels
@@ -219,7 +231,7 @@ class ResidualQuantizer(nn.Module):
         for index, level in enumerate(self.chain):
             active = rows_used > index
             out = level(residual)
-            weight = active.to(z.dtype) / active.sum().clamp(min=1)
+            weight = active.to(z.dtype) / using[index].clamp(min=1)
             for name, value in out.losses.items():
                 losses.setdefault(name, []).append((value * weight).sum())
             rows = out.indices[:0]

@@ -12,6 +12,7 @@ def write_card(name: str, about: dict[str, Any]) -> str:
         "",
         f"An audio tokenizer made by the recipe `{name}` of vqaudio, for audio at {codec['sample_rate']} Hz.",
         "",
+        *_descent(about.get("parent")),
         "## Training",
         f"- steps: {about['steps']:,} ({about['training_seconds'] / 60:.0f} minutes on {about['hardware']})",
         f"- skipped batches: {about['skipped_batches']}",
@@ -28,6 +29,16 @@ def write_card(name: str, about: dict[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _descent(parent: dict[str, Any] | None) -> list[str]:
+    """Where it comes from, and whether it reads the codes of that."""
+    if parent is None:
+        return []
+    taken = f"It is a fine-tune of `{parent['name']}` (model fingerprint `{parent['model_fingerprint'][:12]}…`"
+    if "steps" in parent:
+        taken += f", {parent['steps']:,} steps"
+    return [f"{taken}), of which it took over: {', '.join(parent['parts'])}.", ""]
 
 
 def _text(value: Any) -> str:

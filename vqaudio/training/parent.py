@@ -60,7 +60,8 @@ def find_parent(name_or_folder: str | Path, recipe: Recipe) -> tuple[Parent, Rec
     if different:
         raise ValueError(
             f"recipe {recipe.name!r} cannot begin from {name_or_folder}: its codec has {'; '.join(different)}. Leave "
-            "the codec out of the recipe to take the model's; a new decoder alone wants freeze = ['encoder', 'quantizer']"
+            "the codec out of the recipe to take the model's; to train a new decoder for the model's tokens, set "
+            "freeze = ['encoder', 'quantizer']"
         )
     return Parent(codec, info, parts), replace(recipe, codec=wanted)
 

@@ -139,7 +139,7 @@ def train_step(
         total, parts = total + added, {**parts, **played}
     finite = torch.stack([value.detach() for value in parts.values()]).isfinite().all()
     if not ranks.agreed(finite, device=audio.device):
-        return StepResult(False, _values(parts), output.stats)
+        return StepResult(False, _values(parts, weight), output.stats)
 
     # each loss reaches its own player's parameters and no others
     moving = [codec]
@@ -152,7 +152,7 @@ def train_step(
         _average_gradients(player.learning, weight)
         parts[name] = nn.utils.clip_grad_norm_(player.learning, player.clip_norm)
         if not parts[name].isfinite():  # the same on every rank
-            return StepResult(False, _values(parts), output.stats)
+            return StepResult(False, _values(parts, weight), output.stats)
 
     for player in moving:
         player.optimizer.step()
@@ -160,11 +160,16 @@ def train_step(
         for name, moment in codec.optimizer.state[parameter].items():
             if name != "step":
                 moment[rows] = 0.0
-    return StepResult(True, _values(parts), output.stats)
+    return StepResult(True, _values(parts, weight), output.stats)
 
 
-def _values(parts: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.detach() for name, value in parts.items()}
+def _values(parts: dict[str, Tensor], weight: float) -> dict[str, Tensor]:
+    """Those of the whole batch, on every rank."""
+    if ranks.count() == 1:
+        return {name: value.detach() for name, value in parts.items()}
+    values = [value.detach() * weight for value in parts.values()]
+    ranks.sum_over_ranks(values)
+    return dict(zip(parts, values, strict=True))
 
 
 def _average_gradients(parameters: list[nn.Parameter], weight: float) -> None:
