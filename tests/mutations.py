@@ -35,6 +35,7 @@ ALL_PASSED, SOME_FAILED = 0, 1  # pytest's exit codes; 2 and above are errors of
 BASE, VQ, RESIDUAL = "tests/quantize/test_base.py", "tests/quantize/test_vq.py", "tests/quantize/test_residual.py"
 BLOCKS, RUN = "tests/engine/test_blocks.py", "tests/engine/test_run.py"
 CONV, CODEC, CHECKPOINT = "tests/nn/test_conv.py", "tests/models/test_codec.py", "tests/test_checkpoint.py"
+SOURCES, DOWNLOAD = "tests/data/test_sources.py", "tests/data/test_download.py"
 
 
 @dataclass(frozen=True)
@@ -413,6 +414,61 @@ MUTATIONS = (
         "        if key not in fields:\n",
         "        if False:\n",
         ("tests/test_config.py::test_what_is_wrong_is_named_by_its_path",),
+    ),
+    Mutation(
+        "speakers of a corpus on two sides",
+        "vqaudio/data/sources/tree.py",
+        "kept = tuple(item for item in items if split_of[item.speaker] == item.split)",
+        "kept = tuple(items)",
+        (
+            f"{SOURCES}::test_what_a_corpus_holds_and_what_is_left_out_of_it",
+            f"{SOURCES}::test_each_audio_file_is_listed_once_whatever_is_wrong_with_the_corpus",
+        ),
+    ),
+    Mutation(
+        "a corpus in the order of the disk",
+        "vqaudio/data/sources/tree.py",
+        "        folders.sort()\n",
+        "",
+        (f"{SOURCES}::test_the_order_in_which_a_disk_lists_files_has_no_effect",),
+    ),
+    Mutation(
+        "a download that goes on though the server began again",
+        "vqaudio/data/download.py",
+        "        if begin != have:",
+        "        if False:",
+        (f"{DOWNLOAD}::test_a_server_without_ranges_sends_everything_again",),
+    ),
+    Mutation(
+        "a download with a wrong checksum gone on with",
+        "vqaudio/data/download.py",
+        "        partial.unlink()  # going on at its end would not mend it\n",
+        "",
+        (f"{DOWNLOAD}::test_a_wrong_checksum_is_refused_and_nothing_of_it_stays",),
+    ),
+    Mutation(
+        "half an archive unpacked taken for all of it",
+        "vqaudio/data/download.py",
+        "return note.unpacked if note else",
+        "return True if note else",
+        (f"{DOWNLOAD}::test_unpacking_that_was_cut_off_is_done_again",),
+    ),
+    Mutation(
+        "archives that write where they like",
+        "vqaudio/data/unpack.py",
+        'filter="data"',
+        'filter="fully_trusted"',
+        (
+            f"{DOWNLOAD}::test_members_outside_the_folder_are_refused",
+            f"{DOWNLOAD}::test_links_out_of_the_folder_are_refused",
+        ),
+    ),
+    Mutation(
+        "the checksum at the end of an archive not read",
+        "vqaudio/data/unpack.py",
+        "        while file.read(_COPY_BYTES):",
+        "        while False:",
+        (f"{DOWNLOAD}::test_without_a_published_checksum_the_archive_itself_must_be_sound",),
     ),
     Mutation(
         "steps taken on losses and gradients that are not finite",

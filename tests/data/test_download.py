@@ -209,6 +209,8 @@ def test_a_length_that_is_not_told_is_known_from_the_archive(server: Server, arc
     fetch(archive, tmp_path)
     assert len(server.asked) == 2
     assert unpacked(tmp_path) == FILES
+    with pytest.raises(DownloadError, match="sends more than the 1000 bytes that part has"):
+        fetch(replace(archive, num_bytes=1000), tmp_path / "other")
 
 
 def test_errors_that_pass_are_tried_again_and_those_that_stay_are_told(

@@ -15,6 +15,7 @@ from vqaudio.cli import main
 from vqaudio.data import ManifestError, PackedAudio, prepare
 from vqaudio.data.sources import CORPORA, Listing, SourceError
 from vqaudio.data.sources.musdb import VALIDATION_SONGS
+from vqaudio.data.sources.tree import find_corpus
 from vqaudio.io import AUDIO_EXTENSIONS
 
 Captured = pytest.CaptureFixture[str]
@@ -84,6 +85,19 @@ def test_a_corpus_that_is_there_twice_is_asked_about(tmp_path: Path) -> None:
     shutil.copytree(TREES["libritts"].write(tmp_path), tmp_path / "LibriTTS")
     with pytest.raises(SourceError, match=r"more than once \(LibriTTS, LibriTTS_R\)"):
         CORPORA["libritts"].lister(tmp_path)
+
+
+def test_folders_that_nobody_may_read_do_not_hide_the_corpus(tmp_path: Path) -> None:
+    """A disk of its own has a lost+found; tests may run as a user who can read it."""
+
+    def is_corpus(place: Path) -> bool:
+        if place.name == "lost+found":
+            raise PermissionError
+        return place.name == "corpus"
+
+    (tmp_path / "lost+found").mkdir()
+    (tmp_path / "corpus").mkdir()
+    assert find_corpus(tmp_path, title="x", wanted="y", is_corpus=is_corpus) == tmp_path / "corpus"
 
 
 def test_a_common_voice_release_may_lie_one_folder_down(tmp_path: Path) -> None:

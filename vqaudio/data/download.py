@@ -170,13 +170,15 @@ def _receive(archive: Archive, partial: Path, have: int, progress: Progress | No
                 f"{archive.url}: has {total_bytes} bytes, and {archive.part} should have {archive.num_bytes}; "
                 "another file is published there now"
             )
+        wanted = archive.num_bytes if total_bytes is None else total_bytes
         with partial.open("ab" if have else "wb") as file:
             while data := response.read(_READ_BYTES):
                 file.write(data)
                 have += len(data)
+                if wanted is not None and have > wanted:
+                    raise DownloadError(f"{archive.url}: sends more than the {wanted} bytes that {archive.part} has")
                 if progress is not None:
-                    progress(have, total_bytes or archive.num_bytes or have, f"fetching {archive.file}")
-    wanted = archive.num_bytes if total_bytes is None else total_bytes
+                    progress(have, wanted or have, f"fetching {archive.file}")
     return wanted is None or have == wanted  # an early end looks like the end
 
 

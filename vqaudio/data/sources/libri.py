@@ -10,7 +10,7 @@ LibriTTS-R (arXiv 2305.18802), the same recordings restored, has the layout of L
 
 import re
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from vqaudio.data.manifest import Dropped, Item, Manifest
 from vqaudio.data.sources.tree import (
@@ -98,7 +98,7 @@ def _listing(
                 if fault is not None or not text:
                     dropped.append(fault or no_transcript(path))
                     continue
-                speaker = PurePosixPath(place).parts[1]
+                speaker = place.split("/")[1]
                 items.append(
                     Item(path=path, split=split, speaker=speaker, text=text, licence=LIBRI_LICENCE, kind="speech")
                 )
@@ -110,7 +110,7 @@ def _listing(
 def _fits(name: re.Pattern[str], stem: str, place: str) -> bool:
     """Whether a name is built as it should be, and of the speaker and the chapter whose folder `place` is."""
     match = name.fullmatch(stem)
-    return match is not None and PurePosixPath(place).parts[1:] == match.groups()
+    return match is not None and place.split("/")[1:] == list(match.groups())
 
 
 def _speech_transcripts(root: Path, place: str, files: list[str], dropped: list[Dropped]) -> dict[str, str]:
@@ -119,7 +119,7 @@ def _speech_transcripts(root: Path, place: str, files: list[str], dropped: list[
         if not file.endswith(".trans.txt"):
             continue
         path = f"{place}/{file}"
-        if file != "-".join(PurePosixPath(place).parts[1:]) + ".trans.txt":
+        if file != "-".join(place.split("/")[1:]) + ".trans.txt":
             dropped.append(wrong_name(path, "SPEAKER/CHAPTER/SPEAKER-CHAPTER.trans.txt"))
             continue
         for where, line in text_lines(root, path, dropped):

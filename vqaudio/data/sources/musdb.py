@@ -6,7 +6,7 @@
 Mixtures are taken, stems are not: they would be the same sound once more.
 """
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from vqaudio.data.manifest import Dropped, Item, Manifest
 from vqaudio.data.sources.tree import Listing, audio_files, empty_file, find_corpus, walk, wrong_name
@@ -51,19 +51,18 @@ def list_musdb(folder: Path) -> Listing:
     dropped: list[Dropped] = []
     for part in _PARTS:
         for place, files in walk(root, part, dropped) if (root / part).is_dir() else ():
-            depth = len(PurePosixPath(place).parts)
-            song = PurePosixPath(place).name
-            if depth == 2 and _MIXTURE not in files:
+            _, *below = place.split("/")  # of "train/SONG": the song
+            if len(below) == 1 and _MIXTURE not in files:
                 dropped.append(Dropped(f"{place}/{_MIXTURE}", "there is no such file", "missing"))
             for file in audio_files(files):
                 path = f"{place}/{file}"
-                if depth != 2 or file not in (_MIXTURE, *_STEMS):
+                if len(below) != 1 or file not in (_MIXTURE, *_STEMS):
                     dropped.append(wrong_name(path, f"SONG/{_MIXTURE} and the stems beside it"))
                 elif file != _MIXTURE:
                     dropped.append(Dropped(path, "a stem; the mixture is taken", "not taken"))
                 elif (fault := empty_file(root, path)) is not None:
                     dropped.append(fault)
                 else:
-                    split = "valid" if part == "train" and song in VALIDATION_SONGS else part
+                    split = "valid" if part == "train" and below[0] in VALIDATION_SONGS else part
                     items.append(Item(path=path, split=split, licence=MUSDB_LICENCE, kind="music"))
     return Listing(Manifest(root, tuple(items)), tuple(dropped))

@@ -15,8 +15,9 @@ keeps audio is either an item or among the dropped, once, and so is each line of
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from vqaudio.data.manifest import Dropped, Item, Manifest
 from vqaudio.io import AUDIO_EXTENSIONS
@@ -40,7 +41,7 @@ class Listing:
         """Only what lies in these folders of the corpus."""
 
         def wanted(entry: Item | Dropped) -> bool:
-            return PurePosixPath(entry.path).parts[0] in parts
+            return entry.path.split("/")[0] in parts
 
         items = tuple(filter(wanted, self.manifest.items))
         return Listing(Manifest(self.manifest.root, items), tuple(filter(wanted, self.dropped)))
@@ -52,7 +53,10 @@ def find_corpus(folder: Path, *, title: str, wanted: str, is_corpus: Callable[[P
         raise SourceError(f"{folder}: there is no such folder, and {title} is looked for in it")
     if is_corpus(folder):
         return folder
-    found = [child for child in subfolders(folder) if is_corpus(child)]
+    found = []
+    for child in subfolders(folder):
+        with suppress(PermissionError):  # such as lost+found
+            found += [child] if is_corpus(child) else []
     if len(found) > 1:
         names = ", ".join(child.name for child in found)
         raise SourceError(f"{folder}: holds {title} more than once ({names}); give the folder of one of them")
@@ -92,7 +96,7 @@ def walk(root: Path, folder: str, dropped: list[Dropped]) -> Iterator[tuple[str,
 
 
 def audio_files(files: Sequence[str]) -> list[str]:
-    return [name for name in files if PurePosixPath(name).suffix.lower() in AUDIO_EXTENSIONS]
+    return [name for name in files if os.path.splitext(name)[1].lower() in AUDIO_EXTENSIONS]
 
 
 def holds_audio(folder: Path, name: re.Pattern[str]) -> bool:
@@ -109,7 +113,7 @@ def holds_audio(folder: Path, name: re.Pattern[str]) -> bool:
 def empty_file(root: Path, path: str) -> Dropped | None:
     """Why a file has nothing to decode, if so."""
     try:
-        if (root / path).stat().st_size > 0:
+        if os.stat(os.path.join(root, path)).st_size > 0:
             return None
     except OSError as error:
         return Dropped(path, f"cannot be opened ({error.strerror})", "missing")
