@@ -491,6 +491,50 @@ MUTATIONS = (
         ".hexdigest() is None:",
         ("tests/training/test_loop.py::test_a_damaged_checkpoint_falls_back_to_the_one_before",),
     ),
+    Mutation(
+        "health: a codebook judged before its dead codes were revived",
+        "vqaudio/training/health.py",
+        "return self._begun is not None and step - self._begun >= wait",
+        "return self._begun is not None",
+        ("tests/training/test_health.py::test_nothing_is_said_of_a_codebook_that_recovers",),
+    ),
+    Mutation(
+        "health: what looks wrong is told over and over",
+        "vqaudio/training/health.py",
+        "self._told.update((cause, index) for index in new)",
+        "pass",
+        ("tests/training/test_health.py::test_a_collapse_is_told_once_until_it_has_gone",),
+    ),
+    Mutation(
+        "report: spikes lost where long curves are thinned",
+        "vqaudio/training/charts.py",
+        "int(there[values[there].argmax()])",
+        "int(there[-1])",
+        ("tests/training/test_page.py::test_thinning_keeps_what_sticks_out",),
+    ),
+    Mutation(
+        "report: text of a log taken for HTML",
+        "vqaudio/training/page_tables.py",
+        "return html.escape(str(value))",
+        "return str(value)",
+        ("tests/training/test_page.py::test_unknown_numbers_are_plotted_and_unknown_text_is_only_text",),
+    ),
+    Mutation(
+        "report: a larger budget compared with what the reference has at its end",
+        "vqaudio/training/curve.py",
+        "place = step * reference_steps / run_steps if run_steps else step",
+        "place = step",
+        (
+            "tests/training/test_curve.py::test_a_larger_budget_is_compared_at_equal_shares_and_a_smaller_one_at_equal_steps",
+        ),
+    ),
+    Mutation(
+        "tensorboard: steps that a resumed run takes back stay",
+        "vqaudio/training/tensorboard.py",
+        "if found.st_ino != self.place.inode or found.st_size < self.place.offset:",
+        "if found.st_size < self.place.offset:",
+        ("tests/training/test_tensorboard.py::test_a_resumed_run_takes_back_what_it_does_again",),
+    ),
 )
 
 

@@ -14,6 +14,7 @@ from vqaudio.cli.corpora import NAMES
 from vqaudio.cli.doctor import doctor
 from vqaudio.cli.info import info
 from vqaudio.cli.reporting import in_one_sentence, note
+from vqaudio.cli.runs import report
 from vqaudio.cli.streaming import decode_stream, encode_stream
 from vqaudio.cli.training import prepare, train
 from vqaudio.pcm import ENCODINGS
@@ -79,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_coding(commands)
     _add_info(commands)
     _add_training(commands)
+    _add_runs(commands)
     return parser
 
 
@@ -210,9 +212,30 @@ def _add_training(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     budget.add_argument("--steps", type=int, metavar="N", help="default: the recipe's")
     budget.add_argument("--minutes", type=float, metavar="M", help="of training, instead of a number of steps")
     command.add_argument(
+        "--init-from",
+        metavar="MODEL",
+        help="begin from a model, by name or folder; with freeze in the recipe, keep parts",
+    )
+    command.add_argument(
         "--resume", choices=("auto", "never"), default="never", help="auto: go on where the run in --out stopped"
     )
     command.add_argument("--device", default="cpu", help="such as cuda; default: %(default)s")
+
+
+def _add_runs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "a training run, finished or not -> one page with its curves, codebooks and sounds"
+    command = commands.add_parser("report", help=text, description=text, allow_abbrev=False)
+    command.set_defaults(run=report)
+    command.add_argument("folder", type=Path, metavar="RUN", help="what vqaudio train had as --out")
+    command.add_argument("--out", type=Path, metavar="FILE", help="default: report.html in RUN")
+    command.add_argument(
+        "--compare", type=Path, metavar="CSV", help="a reference curve, such as recipes/speech_16k/curve.csv"
+    )
+    command.add_argument(
+        "--tolerance", type=_part, metavar="P", help="by which part a metric may be worse than there; default: 0.1"
+    )
+    command.add_argument("--tensorboard", action="store_true", help="also write RUN/tensorboard")
+    command.add_argument("--follow", action="store_true", help="with --tensorboard: go on until the run ends")
 
 
 def _folder(text: str) -> Path:
@@ -226,6 +249,16 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a positive whole number")
     return int(text)
+
+
+def _part(text: str) -> float:
+    try:
+        part = float(text)
+    except ValueError:
+        part = -1.0
+    if not 0 <= part < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a part from 0 on, such as 0.1")
+    return part
 
 
 def _seconds(text: str) -> Fraction:
