@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vqaudio.nn import CausalConv1d, CausalConvTranspose1d, Stream, name_streams
+from vqaudio.nn import CausalConv1d, CausalConvTranspose1d, Snake, Stream, name_streams
 
 # kernel, stride, dilation, and the history that follows: (kernel - 1) · dilation + 1 - stride
 SHAPES = [(3, 1, 1, 2), (1, 1, 1, 0), (4, 2, 1, 2), (10, 5, 1, 5), (3, 1, 4, 8), (3, 3, 1, 0), (5, 2, 3, 11)]
@@ -223,3 +223,29 @@ def test_other_devices_take_torchs_convolution(device_type: str, monkeypatch: py
     monkeypatch.setattr(layer.conv, "forward", lambda x: called.append(x.shape) or x.new_zeros(2, 3, x.shape[-1] - 2))
     assert layer(torch.zeros(2, 2, 7, device=device_type)).shape == (2, 3, 7)
     assert bool(called) == (device_type != "cpu")
+
+
+@pytest.mark.slow
+def test_compiled_layers_compute_and_learn_the_same() -> None:
+    """torch.compile would trace through products of our own, and get their gradients wrong."""
+
+    class Layers(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.down, self.snake = CausalConv1d(1, 4, 8, stride=4), Snake(4)
+            self.dilated, self.depthwise = CausalConv1d(4, 4, 3, dilation=3), CausalConv1d(4, 4, 7, groups=4)
+            self.up = CausalConvTranspose1d(4, 1, stride=4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.up(self.depthwise(self.dilated(self.snake(self.down(x)))))
+
+    plain = Layers()
+    compiled = copy.deepcopy(plain)
+    compiled.compile()
+    x = torch.randn(2, 1, 64)
+    outputs = [layers(x) for layers in (plain, compiled)]
+    torch.testing.assert_close(*outputs)
+    for output in outputs:
+        output.square().sum().backward()
+    for ours, theirs in zip(compiled.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-4)

@@ -24,7 +24,10 @@ class Snake(Layer):
         self.alpha = nn.Parameter(torch.ones(channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = _Snake.apply(x, self.positive_alpha())
+        alpha = self.positive_alpha()
+        if torch.compiler.is_compiling():  # which writes a backward of its own
+            return x + (alpha * x).sin().square() / alpha
+        out: Tensor = _Snake.apply(x, alpha)
         return out
 
     def positive_alpha(self) -> Tensor:

@@ -143,7 +143,8 @@ def _convolved(conv: nn.Conv1d, rows: Tensor) -> Tensor:
         stride == 1 or (dilation == 1 and kernel % stride == 0 and rows.shape[1] % stride == 0)
     )
     depthwise = conv.groups == conv.in_channels == conv.out_channels and stride == 1
-    if rows.device.type != "cpu" or not (plain or depthwise):
+    # torch.compile has its own way with convolutions, and gets the gradients of our products wrong
+    if rows.device.type != "cpu" or not (plain or depthwise) or torch.compiler.is_compiling():
         out: Tensor = conv(rows.transpose(1, 2))
         return out
     taps, bias = conv.weight.permute(2, 1, 0), conv.bias  # (kernel, C_in / groups, C_out)
