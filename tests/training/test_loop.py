@@ -16,8 +16,11 @@ import pytest
 import torch
 
 from vqaudio.checkpoint import load_codec
+from vqaudio.cli import main
 from vqaudio.data import PackedAudio
 from vqaudio.training import loop
+from vqaudio.training.curve import validations, write_curve
+from vqaudio.training.log import Meter
 from vqaudio.training.loop import Run, train
 from vqaudio.training.recipe import Recipe, load_recipe
 from vqaudio.training.state import checkpoints
@@ -145,6 +148,39 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     assert "checkpoint-00000012" in resume["damaged"][0]
 
 
+def test_means_are_over_the_steps_that_had_a_part() -> None:
+    meter = Meter()
+    for parts in ({"loss": 1.0}, {"loss": 2.0, "discriminator": 2.0}, {"loss": 6.0, "discriminator": 1.0}):
+        meter.add({name: torch.tensor(value) for name, value in parts.items()})
+    assert meter.mean("loss") == 3.0 and meter.mean("discriminator") == 1.5
+    assert math.isnan(meter.mean("adversarial"))
+
+
+SMALL_RECIPE = """
+name = "small"
+steps = 4
+[codec.encoder]
+channels = [8, 8, 8, 8]
+[report]
+validate_every = 2
+"""
+
+
+def test_the_command_compares_with_a_reference_curve(
+    packs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe, curve = tmp_path / "recipe.toml", tmp_path / "curve.csv"
+    recipe.write_text(SMALL_RECIPE)
+    command = ["train", str(recipe), "--packs", str(packs), "--data.batch-size", "2", "--quantizer.quantize-after", "1"]
+    assert main([*command, "--out", str(tmp_path / "first")]) == 0
+    write_curve(validations(tmp_path / "first" / "log.jsonl"), curve)
+    assert main([*command, "--out", str(tmp_path / "second"), "--compare", str(curve)]) == 0
+    assert "inside" in capsys.readouterr().out
+    assert main([*command, "--out", str(tmp_path / "third"), "--compare", str(recipe)]) == 1
+    assert "is no curve" in capsys.readouterr().err
+    assert not (tmp_path / "third").exists()  # told before a step is made
+
+
 def test_a_folder_that_holds_a_run_is_not_overwritten(packs: Path, recipe: Recipe, finished: Path) -> None:
     before = (finished / "log.jsonl").read_bytes()
     with pytest.raises(ValueError, match="already holds a run; continue it with --resume auto"):
@@ -214,7 +250,11 @@ def test_a_bad_batch_is_skipped_named_and_changes_nothing(
 
 
 def test_a_run_that_only_meets_bad_batches_ends_with_a_reason(
-    packs: Path, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    packs: Path,
+    recipe: Recipe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     step = Run._step
     monkeypatch.setattr(
@@ -224,6 +264,10 @@ def test_a_run_that_only_meets_bad_batches_ends_with_a_reason(
     )
     with pytest.raises(RuntimeError, match=r"batches in a row were not finite"):
         train(recipe, packs, tmp_path / "run", steps=loop.MOST_SKIPPED_IN_A_ROW + 2)
+    (warning,) = lines(tmp_path / "run", "warning")  # once, long before
+    assert warning["name"] == "losses not finite" and warning["step"] < 20
+    assert "Look whether the same recordings" in warning["remedy"]
+    assert "! step" in capsys.readouterr().err
 
 
 # What every recipe is shrunk by to run 20 steps in a test: batch, crop, width and budget, never its kind of parts.

@@ -217,6 +217,9 @@ def _add_training(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         help="begin from a model, by name or folder; with freeze in the recipe, keep parts",
     )
     command.add_argument(
+        "--compare", type=Path, metavar="CSV", help="a reference curve: say in the end whether the run kept up with it"
+    )
+    command.add_argument(
         "--resume", choices=("auto", "never"), default="never", help="auto: go on where the run in --out stopped"
     )
     command.add_argument("--device", default="cpu", help="such as cuda; default: %(default)s")

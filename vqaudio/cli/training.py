@@ -1,5 +1,6 @@
 """vqaudio prepare and vqaudio train."""
 
+import os
 from argparse import Namespace
 
 from vqaudio.cli.corpora import find_source
@@ -34,8 +35,11 @@ def train(options: Namespace) -> int:
     """A recipe and packs -> a trained model."""
     # Here, because coding files must not load the losses.
     from vqaudio.training import RunStoppedError, load_recipe, train as train_recipe
+    from vqaudio.training.curve import compare_run, read_curve
 
     recipe = load_recipe(options.recipe, options.overrides)
+    if options.compare is not None:
+        read_curve(options.compare)  # one that cannot be read is told now, not after hours
     try:
         model = train_recipe(
             recipe,
@@ -50,5 +54,8 @@ def train(options: Namespace) -> int:
     except RunStoppedError as stopped:
         note(f"vqaudio: {stopped}")
         return 128 + stopped.signal_number  # as a shell says it of a process that a signal has ended
-    say(f"the model is in {model}")
+    if "RANK" not in os.environ or os.environ["RANK"] == "0":
+        say(f"the model is in {model}")
+        if options.compare is not None:
+            say("\n".join(compare_run(options.out, options.compare).lines()))
     return 0

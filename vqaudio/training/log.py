@@ -50,7 +50,8 @@ class Meter:
 
     def __init__(self) -> None:
         self.sums: dict[str, float] = {}
-        self.counted = self.steps = 0
+        self.counts: dict[str, int] = {}  # a stretch may cross into a stage that has more parts
+        self.steps = 0
         self.waited = self.worked = 0.0
 
     @contextmanager
@@ -67,13 +68,13 @@ class Meter:
         self.steps += 1
 
     def add(self, parts: Mapping[str, Tensor]) -> None:
-        self.counted += 1
         for name, value in parts.items():
             self.sums[name] = self.sums.get(name, 0.0) + float(value)
+            self.counts[name] = self.counts.get(name, 0) + 1
 
     def mean(self, name: str) -> float:
         """Over the steps that had the part; not a number if none had."""
-        return self.sums[name] / self.counted if self.counted else math.nan
+        return self.sums[name] / self.counts[name] if name in self.counts else math.nan
 
 
 class ProgressLine:

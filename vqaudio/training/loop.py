@@ -2,6 +2,7 @@
 
 import copy
 import math
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,6 +20,7 @@ from vqaudio.models import CodecConfig
 from vqaudio.training.average import Average
 from vqaudio.training.distributed import joined
 from vqaudio.training.export import export
+from vqaudio.training.health import Finding, HealthCheck
 from vqaudio.training.log import Meter, ProgressLine, RunLog
 from vqaudio.training.parent import Parent, find_parent
 from vqaudio.training.recipe import STAGES, AdversarialConfig, OptimizerConfig, Recipe, Stage
@@ -132,6 +134,7 @@ class Run:
             validation, recipe.report, self.objective, sample_rate=recipe.codec.sample_rate, folder=out / "samples"
         )
         self.log = RunLog(out, enabled=ranks.rank() == 0)
+        self.health = HealthCheck.of(self.settings, num_frames=self.validator.num_frames(recipe.codec.hop_length))
         self.stage: Stage | None = None
         self.request = StopRequest()
         self._spare_the_start(self.parent is not None)
@@ -256,6 +259,7 @@ class Run:
                 state.skipped += 1
                 skipped_in_a_row += 1
                 self.log.write("skipped", state.step, names=list(batch.names), reason="not finite")
+                self._warn(self.health.skipped(state.step))
                 if skipped_in_a_row > MOST_SKIPPED_IN_A_ROW:
                     raise RuntimeError(f"{skipped_in_a_row} batches in a row were not finite; see {self.log.path}")
             state.step += 1
@@ -364,22 +368,32 @@ class Run:
 
     def _log_training(self, meter: Meter, stats: dict[str, Tensor]) -> None:
         self.state.seconds += meter.waited + meter.worked
-        self.log.write(
-            "train",
-            self.state.step,
-            learning_rate=self.learners.codec.optimizer.param_groups[0]["lr"],
-            seconds=round(self.state.seconds, 1),
-            step_seconds=round(meter.worked / meter.steps, 4),
-            data_wait_seconds=round(meter.waited / meter.steps, 5),
+        values = {
+            "learning_rate": self.learners.codec.optimizer.param_groups[0]["lr"],
+            "seconds": round(self.state.seconds, 1),
+            "step_seconds": round(meter.worked / meter.steps, 4),
+            "data_wait_seconds": round(meter.waited / meter.steps, 5),
             **{name: round(meter.mean(name), 5) for name in meter.sums},
             **{name: [round(float(v), 4) for v in value] for name, value in stats.items()},
-        )
+        }
+        self.log.write("train", self.state.step, **values)
+        self._warn(self.health.training(self.state.step, values))
+
+    def _warn(self, findings: list[Finding]) -> None:
+        """What looks wrong goes to the log, and to whoever watches."""
+        for finding in findings:
+            self.log.write(
+                "warning", self.state.step, name=finding.name, message=finding.message, remedy=finding.remedy
+            )
+            if ranks.rank() == 0:
+                sys.stderr.write(f"\n! step {self.state.step:,}, {finding.name}: {finding.message}. {finding.remedy}\n")
 
     def _validate(self) -> dict[str, Any]:
         """Score the averaged codec, and keep it as `best/` if its loss is the lowest of the stage."""
         codec, step = self.learners.average.codec, self.state.step
         scores = self.validator.scores(codec, step, quantize=step > self.quantize_after, device=self.device)
         self.log.write("validation", step, **scores)
+        self._warn(self.health.validation(step, scores))
         best = self.state.best
         if math.isfinite(scores["loss"]) and step > self.quantize_after and (best is None or scores["loss"] < best):
             self.state.best = scores["loss"]

@@ -27,6 +27,10 @@ class Validator:
             packed, seconds=report.validation_seconds, count=report.validation_clips, sample_rate=sample_rate
         )
 
+    def num_frames(self, hop_length: int) -> int:
+        """Of all clips: more codes than that cannot be in use on them."""
+        return sum(-(-clip.shape[-1] // hop_length) for _, clip in self.clips)
+
     @torch.no_grad()
     def scores(self, codec: Codec, step: int, *, quantize: bool, device: torch.device) -> dict[str, Any]:
         """Means over clips by name; with `quantize`, lists with one value for each codebook as well."""
