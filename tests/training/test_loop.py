@@ -278,6 +278,8 @@ SMALL = {
     "optimizer.warmup_steps": "5",
     "quantizer.quantize_after": "8",
     "quantizer.fit_batches": "4",
+    "adversarial.period.channels": "[4, 8]",
+    "adversarial.stft.channels": "4",
     "report.log_every": "2",
     "report.validate_every": "10",
     "report.validation_clips": "1",
