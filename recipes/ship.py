@@ -18,6 +18,8 @@ from curve import curve_table, validations, write_curve
 from vqaudio.checkpoint import load_codec, save_codec
 from vqaudio.doctor import write_golden
 
+PRETRAINED = Path(__file__).resolve().parent.parent / "vqaudio" / "pretrained"
+
 METRICS = {
     "pesq": ("PESQ-WB", 2),
     "stoi": ("STOI", 3),
@@ -60,13 +62,14 @@ def card(about: dict[str, Any], results: dict[str, Any], credits: str, curve: li
         f"# {name}",
         f"An audio tokenizer for speech at {codec['sample_rate']} Hz: {rates[-1]['codebooks']} codebooks, "
         f"{rates[0]['kbps']:g} to {rates[-1]['kbps']:g} kbps; any prefix of the codebooks decodes. Trained on a CPU, "
-        "on reconstruction losses alone: speech stays intelligible, and sounds rougher than from codecs trained for "
-        "days with discriminators. Not meant for music, or for speakers far from the training data.",
+        f"{manner(about['recipe'])}: speech stays intelligible, and sounds rougher than from codecs trained for "
+        "days on GPUs. Not meant for music, or for speakers far from the training data.",
         f"A frame lasts {frame_ms:g} ms; the encoder looks {ahead[0]:g} ms ahead of it, the decoder {ahead[1]:g} ms: "
         f"sound pushed into sessions with blocks of one frame comes out after {frame_ms + sum(ahead):g} ms.",
         "## Licences and credits",
         credits.strip(),
         "## Training",
+        *descent(about.get("parent")),
         f"{about['steps']:,} steps of the recipe in `config.json` in {minutes:.0f} minutes on {about['hardware']}, "
         f"on {data['seconds'] / 3600:.2f} hours of speech; {about['skipped_batches']} batches skipped; "
         f"torch {about['torch']}. Every line of the run is in `log.jsonl`. On validation audio:",
@@ -81,6 +84,32 @@ def card(about: dict[str, Any], results: dict[str, Any], credits: str, curve: li
         f"last 50 ms of clips cut in mid-speech: {edge:.2f} times that inside them.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def manner(settings: dict[str, Any]) -> str:
+    stages = settings.get("stages") or {}
+    if not stages.get("adversarial") and not stages.get("decoder"):
+        return "on reconstruction losses alone"
+    return "for about an hour of it with small discriminators"
+
+
+def descent(parent: dict[str, Any] | None) -> list[str]:
+    """A paragraph on what the model was begun from, if anything."""
+    if parent is None:
+        return []
+    names = {load_info(folder)["model_fingerprint"]: folder.name for folder in PRETRAINED.glob("*-v*")}
+    name = names.get(parent["model_fingerprint"], parent["name"])
+    minutes = parent["training_seconds"] / 60
+    return [
+        f"Begun from `{name}` ({parent['steps']:,} steps in {minutes:.0f} minutes on {parent['hardware']}), of which "
+        f"it took over: {', '.join(parent['parts'])}. The two do not read each other's codes, unless their token "
+        "fingerprints are equal. Then:"
+    ]
+
+
+def load_info(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return found
 
 
 def main() -> None:
