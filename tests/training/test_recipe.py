@@ -39,6 +39,9 @@ def test_overrides_take_dotted_names_with_dashes(tmp_path: Path) -> None:
         ("steps = 3\n", "'name' is missing"),
         ('name = "x"\n[losses]\nmu_law = 1.0\n', "belong together"),
         ('name = "x"\n[data]\ncrop_seconds = 0.0\n', "must be positive"),
+        ('name = "x"\nfreeze = ["decoder"]\n[stages]\ndecoder = 0.3\n', "freeze names the decoder, but stages.decoder"),
+        ('name = "x"\n[report]\nvalidate_every = 0\n', "config report: .* each must be at least 1"),
+        ('name = "x"\n[report]\nkeep_checkpoints = 0\n', "each must be at least 1"),
         ("name = ", "not valid TOML"),
     ],
 )

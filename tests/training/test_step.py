@@ -93,6 +93,28 @@ def test_gradients_are_clipped_to_the_norm(recipe: Recipe) -> None:
     assert float(moved) ** 0.5 == pytest.approx(1.0, rel=1e-3)
 
 
+def test_discriminators_are_clipped_by_themselves(recipe: Recipe) -> None:
+    codec, opponent = recipe.codec.build(), judges(recipe)
+    moving = Player(opponent.network, torch.optim.SGD(opponent.network.parameters(), lr=1.0), 1e-3)
+    before = [value.detach().clone() for value in moving.network.parameters()]
+    still = torch.optim.SGD(codec.parameters(), lr=0.0)
+    result = do_step(codec, recipe, speech(), still, discriminators=moving)
+    assert result.parts["discriminator_gradient_norm"] > 1e-3
+    after = moving.network.parameters()
+    moved = sum((value.detach() - old).square().sum() for value, old in zip(after, before, strict=True))
+    assert float(moved) ** 0.5 == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_codebooks_that_learn_by_averages_may_learn_alone(recipe: Recipe) -> None:
+    quantizer = dataclasses.replace(recipe.codec.quantizer, codebook_dim=0)  # type: ignore[arg-type]
+    codec = dataclasses.replace(recipe.codec, quantizer=quantizer).build().requires_grad_(False)
+    before = state(codec)
+    assert do_step(codec, recipe, speech(), torch.optim.AdamW(codec.parameters())).ok
+    moved = changed(codec, before)
+    assert "quantizer.levels.0.table.vectors" in moved
+    assert all(name.startswith("quantizer.") for name in moved)
+
+
 def test_revived_codes_lose_the_momentum_of_the_dead(recipe: Recipe) -> None:
     quantizer = VQConfig(dim=8, codebook_size=16, update="gradient", revive_below=0.5)
     codec = dataclasses.replace(recipe.codec, quantizer=quantizer).build()

@@ -168,6 +168,14 @@ class ReportConfig:
     checkpoint_every: int = 500
     keep_checkpoints: int = 2
 
+    def __post_init__(self) -> None:
+        every = (self.log_every, self.validate_every, self.samples_every, self.checkpoint_every, self.keep_checkpoints)
+        if min(every) < 1 or self.num_samples < 0:
+            raise ValueError(
+                f"log_every, validate_every, samples_every, checkpoint_every and keep_checkpoints are {every}; each "
+                "must be at least 1. For never, give more than there are steps"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -192,6 +200,8 @@ class Recipe:
             raise ValueError("steps, data.batch_size and data.crop_seconds must be positive")
         if set(self.freeze) == {"encoder", "quantizer", "decoder"}:
             raise ValueError("freeze names every part of the codec; nothing is left to train")
+        if "decoder" in self.freeze and self.stages.decoder > 0:
+            raise ValueError("freeze names the decoder, but stages.decoder trains it alone; leave one of them out")
         if self.stages.plays and self.codec.output == "mu_law":
             raise ValueError("a decoder over µ-law classes gives discriminators no gradient; leave the stages out")
 

@@ -146,7 +146,8 @@ def train_step(
     if lowered is not None and discriminators is not None:
         moving.append(discriminators)
         lowered.backward(retain_graph=True, inputs=discriminators.learning)
-    total.backward(inputs=codec.learning)
+    if codec.learning:  # all but codebooks that move by averages may be frozen
+        total.backward(inputs=codec.learning)
     names = ("gradient_norm", "discriminator_gradient_norm")
     for name, player in zip(names, moving, strict=False):
         _average_gradients(player.learning, weight)
