@@ -14,7 +14,7 @@ from vqaudio.checkpoint import load_codec, save_codec
 from vqaudio.config import to_dict
 from vqaudio.models import CodecConfig
 from vqaudio.training.loop import Run, train
-from vqaudio.training.recipe import Recipe, load_recipe
+from vqaudio.training.recipe import Recipe, StagesConfig, load_recipe
 
 SAMPLES = Path(__file__).resolve().parent.parent.parent / "samples"
 
@@ -55,6 +55,25 @@ def test_a_child_that_keeps_encoder_and_quantiser_reads_its_parents_codes(
     assert record["model_fingerprint"] == before.info.model_fingerprint
     assert record["parts"] == ["encoder", "quantizer", "decoder"]
     assert "a fine-tune of `tiny`" in (child / "card.md").read_text()
+
+
+def test_codebooks_that_learn_over_a_kept_encoder_are_settled_as_they_ship(
+    parent: Path, packs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stage of the decoder reads the codes that are stored, whichever parts were kept before it."""
+    recipe = dataclasses.replace(staged(), steps=4, freeze=("encoder",), stages=StagesConfig(adversarial=1, decoder=1))
+    read: dict[str, torch.Tensor] = {}
+    step = Run._step
+
+    def watched(self: Run, batch: Any, state: Any) -> Any:
+        result = step(self, batch, state)
+        read.update({name: value.clone() for name, value in self.learners.trained.quantizer.state_dict().items()})
+        return result
+
+    monkeypatch.setattr(Run, "_step", watched)
+    shipped, _ = load_codec(train(recipe, packs, tmp_path / "run", init_from=parent))
+    for name, value in shipped.quantizer.state_dict().items():
+        assert name.endswith(("ema_counts", "ema_sums")) or torch.equal(value, read[name]), name
 
 
 def test_a_child_that_learns_everything_begins_where_its_parent_ended(
@@ -156,7 +175,7 @@ def test_another_codec_is_refused_with_the_difference(
 
 def test_a_run_is_not_resumed_from_another_parent(parent: Path, packs: Path, tmp_path: Path) -> None:
     train(kept(), packs, tmp_path / "run", init_from=parent, steps=4)
-    other = train(dataclasses.replace(staged(), name="other", seed=9, steps=4), packs, tmp_path / "other")
+    other = train(dataclasses.replace(staged(), name="other", seed=9, steps=8), packs, tmp_path / "other")
     with pytest.raises(ValueError, match="was begun from tiny; it cannot resume from other"):
         train(kept(), packs, tmp_path / "run", init_from=other, steps=4, resume="auto")
 

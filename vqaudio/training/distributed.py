@@ -17,12 +17,21 @@ def joined(device: str) -> Iterator[torch.device]:
     started = "WORLD_SIZE" in os.environ and "RANK" in os.environ
     if device == "cuda" and started:
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-        torch.cuda.set_device(device)
+    place = _usable(device)
+    if started and place.type == "cuda":
+        torch.cuda.set_device(place)
     if not started or dist.is_initialized():
-        yield torch.device(device)
+        yield place
         return
-    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
     try:
-        yield torch.device(device)
+        yield place
     finally:
         dist.destroy_process_group()
+
+
+def _usable(device: str) -> torch.device:
+    try:
+        return torch.zeros(1, device=device).device
+    except (RuntimeError, AssertionError) as error:  # AssertionError: a PyTorch built without that device
+        raise ValueError(f"device {device!r} cannot be used ({str(error).splitlines()[0]})") from error

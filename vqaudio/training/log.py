@@ -26,22 +26,32 @@ class RunLog:
         if not self.enabled:
             return
         line = json.dumps({"kind": kind, "step": step, **values}, ensure_ascii=False)
-        with open(self.path, "a", encoding="utf-8") as file:
+        # names of files need not be UTF-8: their odd bytes become JSON's own escapes, such as \udcff
+        with open(self.path, "a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(line + "\n")
 
-    def truncate_after(self, step: int) -> None:
-        """Forget what was logged past `step`, and a last line cut off by a crash: resume writes it again."""
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def truncate_after(self, step: int, size: int | None = None) -> None:
+        """Forget what was logged past `step`, and a last line cut off by a crash: resume writes it again.
+
+        `size` is what the log had when `step` was saved. Some lines of the same step came after that, such as that of a
+        stage which begins there.
+        """
         if not self.enabled or not self.path.exists():
             return
         kept = []
-        for line in self.path.read_text(encoding="utf-8").splitlines():
+        for line in self.path.read_bytes()[:size].split(b"\n"):
             try:
                 if json.loads(line)["step"] <= step:
-                    kept.append(line)
-            except (json.JSONDecodeError, KeyError, TypeError):
+                    kept.append(line + b"\n")
+            except (ValueError, KeyError, TypeError):
                 continue
         aside = self.path.with_suffix(".partial")
-        aside.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        aside.write_bytes(b"".join(kept))
         os.replace(aside, self.path)
 
 

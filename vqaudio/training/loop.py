@@ -21,8 +21,9 @@ from vqaudio.training.average import Average
 from vqaudio.training.distributed import joined
 from vqaudio.training.export import export
 from vqaudio.training.health import Finding, HealthCheck
+from vqaudio.training.history import flat
 from vqaudio.training.log import Meter, ProgressLine, RunLog
-from vqaudio.training.parent import Parent, find_parent
+from vqaudio.training.parent import Parent, find_parent, storage_of
 from vqaudio.training.recipe import STAGES, AdversarialConfig, OptimizerConfig, Recipe, Stage
 from vqaudio.training.schedules import (
     adversarial_ramp,
@@ -65,7 +66,7 @@ def train(
     """
     if steps is not None and minutes is not None:
         raise ValueError("give a budget in steps or in minutes, not both")
-    if (steps is not None and steps < 1) or (minutes is not None and not minutes > 0):
+    if (steps is not None and steps < 1) or (minutes is not None and not 0 < minutes < math.inf):
         raise ValueError(f"the budget must be positive, got {steps if steps is not None else minutes}")
     out = Path(out)
     if resume == "never" and checkpoints(out):
@@ -82,11 +83,18 @@ def train(
     with joined(device) as place:
         checkpoint, damaged = newest_checkpoint(out) if resume == "auto" else (None, [])
         if checkpoint is not None:
-            recipe = _same_run(checkpoint, recipe, parent, steps)
+            recipe = _same_run(checkpoint, recipe, parent, steps, minutes)
+        elif damaged:
+            raise ValueError(
+                f"{out} holds a run of which no checkpoint can be read: {'; '.join(damaged)}. Delete these to begin "
+                "anew, or choose another --out"
+            )
         elif recipe.freeze and parent is None:
             raise ValueError(
                 f"recipe {recipe.name!r} freezes {', '.join(recipe.freeze)}; say by --init-from of which model"
             )
+        elif minutes is None and parent is None:
+            _check_budget(recipe, steps or recipe.steps)
         ranks.wait_for_all()  # nobody writes before everybody has looked
         out.mkdir(parents=True, exist_ok=True)
         (out / "samples").mkdir(exist_ok=True)
@@ -95,20 +103,38 @@ def train(
         return run.go(minutes)
 
 
-def _same_run(checkpoint: Checkpoint, recipe: Recipe, parent: Parent | None, steps: int | None) -> Recipe:
+def _check_budget(recipe: Recipe, total_steps: int) -> None:
+    """From random weights: codebooks have to learn at all, and before the stage in which nothing else moves."""
+    after, decoder = recipe.quantizer.quantize_after, recipe.stages.first_steps(total_steps)["decoder"]
+    if min(total_steps - 1, decoder) < after:
+        raise ValueError(
+            f"of {total_steps} steps the encoder learns in {decoder}, but quantizer.quantize_after is {after}: the "
+            "codebooks would be random numbers. Lower it, or give more steps"
+        )
+
+
+def _same_run(
+    checkpoint: Checkpoint, recipe: Recipe, parent: Parent | None, steps: int | None, minutes: float | None
+) -> Recipe:
     """The recipe, if it is that of the checkpoint: another would silently train something else."""
-    out, begun = checkpoint.path.parent, checkpoint.parent
+    out, begun, state = checkpoint.path.parent, checkpoint.parent, checkpoint.state
     if begun is not None and recipe.codec == CodecConfig():  # which stands for the parent's
         recipe = replace(recipe, codec=from_dict(CodecConfig, checkpoint.settings["codec"]))
     if checkpoint.settings != to_dict(recipe):
+        ours, theirs = dict(flat(to_dict(recipe))), dict(flat(checkpoint.settings))
+        different = [name for name in ours | theirs if name not in ours or theirs.get(name, ...) != ours[name]]
         raise ValueError(
-            f"{checkpoint.path} was made with other settings; resume with the same recipe or choose another --out"
+            f"{checkpoint.path} was made with other settings ({', '.join(different)}); resume with the same recipe or "
+            "choose another --out"
         )
     if parent is not None and parent.info.model_fingerprint != (begun or {}).get("model_fingerprint"):
         begun_with = begun["name"] if begun else "random weights"
         raise ValueError(f"{out} was begun from {begun_with}; it cannot resume from {parent.info.name}")
-    if steps is not None and steps != checkpoint.state.total_steps:
-        raise ValueError(f"{out} was begun for {checkpoint.state.total_steps} steps; it cannot resume for {steps}")
+    if steps is not None and steps != state.total_steps:
+        raise ValueError(f"{out} was begun for {state.total_steps} steps; it cannot resume for {steps}")
+    if minutes is not None and minutes != state.minutes:
+        given = f"{state.total_steps} steps" if state.minutes is None else f"{state.minutes:g} minutes"
+        raise ValueError(f"{out} was begun for {given}; it cannot resume for {minutes:g} minutes")
     return recipe
 
 
@@ -169,12 +195,12 @@ class Run:
             self.parent = checkpoint.parent
             self._spare_the_start(self.parent is not None)
             self.learners.restore(checkpoint.files)
-            self.log.truncate_after(self.state.step)
+            self.log.truncate_after(self.state.step, self.state.logged)
             self.log.write("resume", self.state.step, damaged=damaged)
             return
         # a budget in minutes has no number of steps yet: 0
         total_steps = steps or (0 if minutes else self.recipe.steps)
-        self.state = RunState(step=0, total_steps=total_steps, seconds=0.0, skipped=0)
+        self.state = RunState(step=0, total_steps=total_steps, seconds=0.0, skipped=0, minutes=minutes)
         parameters = sum(parameter.numel() for parameter in self.learners.trained.parameters())
         self.log.truncate_after(-1)
         self.log.write(
@@ -216,6 +242,8 @@ class Run:
         self.state.total_steps = max(MEASURED_STEPS + 1, int(minutes * 60.0 * 0.94 / float(mean)))
         seconds = {stage: round(pace, 4) for stage, pace in zip(STAGES, paces, strict=True) if shares[stage] > 0}
         self.log.write("budget", self.state.step, total_steps=self.state.total_steps, step_seconds=seconds)
+        if self.from_random:
+            _check_budget(self.recipe, self.state.total_steps)
 
     def _rehearse(self, stage: Stage) -> float:
         """Seconds of a step of a later stage, taken with copies that are thrown away."""
@@ -294,7 +322,8 @@ class Run:
         stage = stages.at(state.step, total)
         if stage == self.stage:
             return
-        begins = state.step == stages.first_steps(total)[stage]
+        # a short budget in minutes may turn out to have left a stage behind while it was measured: begin the next late
+        begins = self.stage is not None or state.step == stages.first_steps(total)[stage]
         codec = self.learners.trained
         if begins:
             state.best = None  # each stage has another aim
@@ -311,7 +340,7 @@ class Run:
     def _settle_tokens(self) -> None:
         """From here on the decoder learns to read the codes that ship: those of the averaged weights, as stored."""
         average = self.learners.average.codec
-        if not self.recipe.freeze and not (self.parent and self.parent["storage"] == "float32"):
+        if storage_of(self.parent) == "float16":  # which parts kept from a parent were in before
             for part in (average.encoder, average.quantizer):
                 for name, value in part.state_dict().items():
                     if not name.endswith(("ema_counts", "ema_sums")):
@@ -345,7 +374,7 @@ class Run:
             batch.audio.to(self.device),
             plan,
             discriminators=learners.discriminators,
-            generator=torch.Generator().manual_seed(recipe.seed * 1_000_003 + step),
+            generator=torch.Generator().manual_seed((recipe.seed * 1_000_003 + step) % 2**63),
             weight=len(batch.audio) / B,
         )
 
@@ -403,6 +432,7 @@ class Run:
     def _checkpoint(self) -> None:
         if ranks.rank() == 0:
             keep = self.recipe.report.keep_checkpoints
+            self.state.logged = self.log.size
             save_checkpoint(self.out, self.state, self.learners, settings=self.settings, parent=self.parent, keep=keep)
         ranks.wait_for_all()
 

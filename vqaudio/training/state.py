@@ -9,6 +9,7 @@ tensor files; a damaged checkpoint is passed over for the one before.
 import hashlib
 import json
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,8 @@ class RunState:
     seconds: float  # spent training so far
     skipped: int  # batches left out for losses that were not finite
     best: float | None = None  # lowest validation loss of the stage so far
+    minutes: float | None = None  # the budget as it was given, if in minutes
+    logged: int | None = None  # bytes of the log when this was saved
 
 
 @dataclass
@@ -78,10 +81,14 @@ def save_checkpoint(
     parent: dict[str, Any] | None,
     keep: int,
 ) -> Path:
-    """Write the state as `folder/checkpoint-STEP`, whole or not at all, and delete all but the newest `keep`."""
+    """Write the state as `folder/checkpoint-STEP`, whole or not at all, and keep only the newest `keep` up to it.
+
+    Later ones are deleted: the run went on from an earlier one because they were damaged.
+    """
     final = folder / f"checkpoint-{state.step:08d}"
     aside = folder / f".checkpoint-{state.step:08d}.partial"
-    shutil.rmtree(aside, ignore_errors=True)
+    for left in folder.glob(".checkpoint-*.partial"):  # by a run that was killed, or found the disk full
+        shutil.rmtree(left, ignore_errors=True)
     aside.mkdir()
     hashes = {}
     for name, data in learners.files().items():
@@ -92,14 +99,17 @@ def save_checkpoint(
     if final.exists():
         shutil.rmtree(final)
     os.replace(aside, final)
-    for old in checkpoints(folder)[keep:]:
-        shutil.rmtree(old)
+    found = checkpoints(folder)
+    here = found.index(final)
+    for other in found[:here] + found[here + keep :]:
+        shutil.rmtree(other)
     return final
 
 
 def checkpoints(folder: Path) -> list[Path]:
     """The checkpoints in a run's folder, newest first."""
-    return sorted((path for path in folder.glob("checkpoint-*") if path.is_dir()), reverse=True)
+    named = (path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d{8,}", path.name))
+    return sorted((path for path in named if path.is_dir()), key=lambda path: int(path.name[11:]), reverse=True)
 
 
 @dataclass(frozen=True)
@@ -125,7 +135,9 @@ def newest_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
                     raise OSError(f"{name} does not match its hash")
             state = RunState(**document["state"])
             return Checkpoint(path, state, files, document["recipe"], document["parent"]), damaged
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except KeyError as error:
+            damaged.append(f"{path}: state.json does not say {error}")
+        except (OSError, ValueError, TypeError) as error:
             damaged.append(f"{path}: {error}")
     return None, damaged
 

@@ -60,7 +60,6 @@ class Validator:
         return scores
 
     def _write_samples(self, number: int, step: int, clip: Tensor, audio: Tensor) -> None:
-        reference = self.folder / f"{number}-original.wav"
-        if not reference.exists():
-            write_sample(reference, clip, self.sample_rate)
+        # each time: one that is there may be of a run before this one, on other clips
+        write_sample(self.folder / f"{number}-original.wav", clip, self.sample_rate)
         write_sample(self.folder / f"{number}-step-{step:06d}.wav", audio, self.sample_rate)
