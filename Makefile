@@ -12,7 +12,7 @@ demo: $(VENV)/installed
 	@echo "The reconstructions are in demo-output/; the originals are in samples/."
 
 test: $(VENV)/installed-dev
-	$(VENV)/bin/python -m pytest -q
+	$(VENV)/bin/python -m pytest -q -n auto --dist loadfile
 
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check
