@@ -36,6 +36,8 @@ BASE, VQ, RESIDUAL = "tests/quantize/test_base.py", "tests/quantize/test_vq.py",
 BLOCKS, RUN = "tests/engine/test_blocks.py", "tests/engine/test_run.py"
 CONV, CODEC, CHECKPOINT = "tests/nn/test_conv.py", "tests/models/test_codec.py", "tests/test_checkpoint.py"
 SOURCES, DOWNLOAD = "tests/data/test_sources.py", "tests/data/test_download.py"
+STEP, STAGES, PARENT = (f"tests/training/test_{name}.py" for name in ("step", "stages", "parent"))
+RESUME, RANKS = "tests/training/test_resume.py", "tests/training/test_ranks.py"
 
 
 @dataclass(frozen=True)
@@ -490,6 +492,118 @@ MUTATIONS = (
         '.hexdigest() != document["sha256"][name]:',
         ".hexdigest() is None:",
         ("tests/training/test_loop.py::test_a_damaged_checkpoint_falls_back_to_the_one_before",),
+    ),
+    Mutation(
+        "the loss of discriminators reaches the codec",
+        "vqaudio/training/step.py",
+        "lowered.backward(retain_graph=True, inputs=discriminators.learning)",
+        "lowered.backward(retain_graph=True)",
+        (f"{STEP}::test_each_loss_reaches_its_own_player_and_no_other",),
+    ),
+    Mutation(
+        "the loss of the codec reaches discriminators",
+        "vqaudio/training/step.py",
+        "total.backward(inputs=codec.learning)",
+        "total.backward()",
+        (f"{STEP}::test_each_loss_reaches_its_own_player_and_no_other",),
+    ),
+    Mutation(
+        "discriminators count in full from their first step",
+        "vqaudio/training/step.py",
+        "added = ramp * sum(",
+        "added = sum(",
+        (f"{STEP}::test_each_loss_reaches_its_own_player_and_no_other",),
+    ),
+    Mutation(
+        "discriminators not clipped",
+        "vqaudio/training/step.py",
+        "nn.utils.clip_grad_norm_(player.learning, player.clip_norm)",
+        "nn.utils.clip_grad_norm_(player.learning, player.clip_norm if player is codec else 1e9)",
+        (f"{STEP}::test_discriminators_are_clipped_by_themselves",),
+    ),
+    Mutation(
+        "frozen parts get gradients",
+        "vqaudio/training/loop.py",
+        "part.requires_grad_(name not in parts)",
+        "part.requires_grad_(True)",
+        (f"{RESUME}::test_only_the_decoder_moves_in_its_stage",),
+    ),
+    Mutation(
+        "frozen codebooks learn by averages",
+        "vqaudio/training/loop.py",
+        "part.train(name not in parts)",
+        "part.train(True)",
+        (f"{RESUME}::test_only_the_decoder_moves_in_its_stage",),
+    ),
+    Mutation(
+        "the decoder learns to read codes that do not ship",
+        "vqaudio/training/loop.py",
+        'if begins and stage == "decoder":',
+        'if begins and stage == "nothing":',
+        (f"{RESUME}::test_only_the_decoder_moves_in_its_stage",),
+    ),
+    Mutation(
+        "codes learned over a kept encoder not settled as stored",
+        "vqaudio/training/loop.py",
+        'if storage_of(self.parent) == "float16":',
+        "if not self.recipe.freeze:",
+        (f"{PARENT}::test_codebooks_that_learn_over_a_kept_encoder_are_settled_as_they_ship",),
+    ),
+    Mutation(
+        "a stage not begun if its first step went by while the budget was measured",
+        "vqaudio/training/loop.py",
+        "begins = self.stage is not None or state.step ==",
+        "begins = state.step ==",
+        (f"{RESUME}::test_a_stage_that_begins_while_the_budget_is_measured_begins_late",),
+    ),
+    Mutation(
+        "stages begin one step late",
+        "vqaudio/training/recipe.py",
+        "first[stage] = round(done * total_steps)",
+        "first[stage] = round(done * total_steps) + 1",
+        (f"{STAGES}::test_every_step_has_a_stage_and_they_come_in_order",),
+    ),
+    Mutation(
+        "the best of a stage measured by the stage before",
+        "vqaudio/training/loop.py",
+        "state.best = None  # each stage has another aim",
+        "pass",
+        (f"{RESUME}::test_the_best_of_a_stage_is_not_measured_by_the_stage_before",),
+    ),
+    Mutation(
+        "the average of the weights not saved",
+        "vqaudio/training/state.py",
+        '{"average": self.average.codec, **{name',
+        "{**{name",
+        (f"{RESUME}::test_a_finished_run_resumed_is_what_it_was",),
+    ),
+    Mutation(
+        "the log of a resumed run keeps what came after its checkpoint",
+        "vqaudio/training/log.py",
+        "self.path.read_bytes()[:size]",
+        "self.path.read_bytes()",
+        (f"{RESUME}::test_a_finished_run_resumed_is_what_it_was",),
+    ),
+    Mutation(
+        "new checkpoints deleted for damaged ones with higher numbers",
+        "vqaudio/training/state.py",
+        "found[:here] + found[here + keep :]",
+        "found[keep:]",
+        (f"{RESUME}::test_checkpoints_after_a_damaged_one_stay",),
+    ),
+    Mutation(
+        "ranks: one alone decides",
+        "vqaudio/ranks.py",
+        "return bool(value.item())",
+        "return bool(flag)",
+        (f"{RANKS}::test_what_two_processes_exchange_is_the_same_on_both",),
+    ),
+    Mutation(
+        "ranks: rows gathered in another order",
+        "vqaudio/ranks.py",
+        "zip(pieces, sizes, strict=True)])",
+        "zip(pieces[::-1], sizes[::-1], strict=True)])",
+        (f"{RANKS}::test_what_two_processes_exchange_is_the_same_on_both",),
     ),
     Mutation(
         "health: a codebook judged before its dead codes were revived",

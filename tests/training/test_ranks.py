@@ -100,6 +100,48 @@ def test_a_signal_to_one_rank_stops_both_at_the_same_step(packs: Path, tmp_path:
     assert [path.name for path in checkpoints(tmp_path / "stop")] == ["checkpoint-00000008"]
 
 
+# ---- the exchanges by themselves
+
+EXCHANGES = """
+import json, sys
+import torch
+import torch.distributed as dist
+from vqaudio import ranks
+store, rank = sys.argv[1], int(sys.argv[2])
+dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+rows = torch.arange(6.0).view(3, 2) if rank == 0 else torch.tensor([[10.0, 11.0]])
+total, first = torch.tensor([1.0, rank]), torch.tensor([float(rank)])
+ranks.sum_over_ranks([total])
+ranks.send_from_first([first])
+print(json.dumps({
+    "gathered": ranks.gathered(rows).tolist(),
+    "total": total.tolist(),
+    "first": first.tolist(),
+    "agreed": [ranks.agreed(True), ranks.agreed(rank == 0), ranks.agreed(rank == 1)],
+    "share": [list(range(7)[ranks.share(7)]), list(range(1)[ranks.share(1)])],
+}))
+"""
+
+
+def test_what_two_processes_exchange_is_the_same_on_both(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", EXCHANGES, str(tmp_path / "store"), str(rank)],
+            cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    outputs = [process.communicate(timeout=60) for process in processes]
+    first, second = (json.loads(output) if output else errors for output, errors in outputs)
+    assert first.pop("share") == [[0, 1, 2], []]
+    assert second.pop("share") == [[3, 4, 5, 6], [0]]
+    assert first == second
+    assert first["gathered"] == [[0.0, 1.0], [2.0, 3.0], [4.0, 5.0], [10.0, 11.0]]
+    assert first["total"] == [2.0, 1.0] and first["first"] == [0.0]
+    assert first["agreed"] == [True, False, False]
+
+
 # ---- alone
 
 

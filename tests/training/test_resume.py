@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from tests.training.test_loop import lines, tensors
 from tests.training.test_stages import staged
+from vqaudio.checkpoint import load_codec
 from vqaudio.training.log import RunLog
 from vqaudio.training.loop import Run, train
 from vqaudio.training.recipe import Recipe, StagesConfig
@@ -232,6 +233,26 @@ def test_the_best_of_a_stage_is_not_measured_by_the_stage_before(
     train(short(), packs, tmp_path / "run")
     about = json.loads((tmp_path / "run/best/config.json").read_text())["about"]
     assert about["steps"] == DECODER + 2
+
+
+def test_only_the_decoder_moves_in_its_stage(packs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the averaged weights as they are stored, which is what ships."""
+    seen: list[dict[str, torch.Tensor]] = []
+    step = Run._step
+
+    def watched(self: Run, batch: Any, state: Any) -> Any:
+        result = step(self, batch, state)
+        if state.step >= DECODER:
+            seen.append({name: value.clone() for name, value in self.learners.trained.state_dict().items()})
+        return result
+
+    monkeypatch.setattr(Run, "_step", watched)
+    shipped, _ = load_codec(train(short(), packs, tmp_path / "run"))
+    for name, value in shipped.state_dict().items():
+        kept = name.startswith(("encoder.", "quantizer."))
+        assert all(torch.equal(step[name], seen[0][name]) for step in seen) or not kept, name
+        assert not kept or name.endswith(("ema_counts", "ema_sums")) or torch.equal(value, seen[0][name]), name
+    assert any(not torch.equal(seen[-1][name], value) for name, value in seen[0].items())
 
 
 def test_a_checkpoint_holds_the_average_as_it_is(whole: Path) -> None:
