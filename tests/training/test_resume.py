@@ -11,9 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.training.test_loop import lines, tensors
+from tests.training.test_loop import SMALL_RECIPE, lines, tensors
 from tests.training.test_stages import staged
 from vqaudio.checkpoint import load_codec
+from vqaudio.cli import main
 from vqaudio.training.log import RunLog
 from vqaudio.training.loop import Run, train
 from vqaudio.training.recipe import Recipe, StagesConfig
@@ -171,6 +172,17 @@ def test_a_copy_that_someone_made_of_a_checkpoint_is_left_alone(packs: Path, aga
 # ---- refusals
 
 
+def test_a_finished_run_without_its_checkpoints_is_not_trained_over(packs: Path, again: Path) -> None:
+    for path in checkpoints(again):
+        shutil.rmtree(path)
+    before = (again / "log.jsonl").read_bytes()
+    with pytest.raises(ValueError, match="holds a finished run, but no checkpoint of it"):
+        train(short(), packs, again, resume="auto")
+    with pytest.raises(ValueError, match="holds a finished run, but no checkpoint of it"):
+        train(short(), packs, again)
+    assert (again / "log.jsonl").read_bytes() == before
+
+
 def test_another_recipe_is_refused_with_what_differs(packs: Path, again: Path) -> None:
     other = dataclasses.replace(short(), seed=9, losses=dataclasses.replace(short().losses, mel=2.0))
     with pytest.raises(ValueError, match=re.escape("made with other settings (seed, losses.mel); resume")):
@@ -211,6 +223,22 @@ def test_a_device_that_is_not_there_is_refused(device: str, packs: Path, tmp_pat
 
 
 # ---- edges
+
+
+def test_the_command_line_says_why_a_run_gave_up(
+    packs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    step = Run._step
+    monkeypatch.setattr("vqaudio.training.loop.MOST_SKIPPED_IN_A_ROW", 2)
+    monkeypatch.setattr(
+        Run,
+        "_step",
+        lambda self, batch, state: step(self, dataclasses.replace(batch, audio=batch.audio * torch.inf), state),
+    )
+    (tmp_path / "recipe.toml").write_text(SMALL_RECIPE)
+    settings = ["--data.batch-size", "1", "--quantizer.quantize-after", "1"]
+    assert main(["train", str(tmp_path), "--packs", str(packs), "--out", str(tmp_path / "run"), *settings]) == 1
+    assert capsys.readouterr().err.startswith("vqaudio: 3 batches in a row were not finite; see ")
 
 
 def test_a_stage_that_begins_while_the_budget_is_measured_begins_late(packs: Path, tmp_path: Path) -> None:

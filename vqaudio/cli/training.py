@@ -34,7 +34,7 @@ def prepare(options: Namespace) -> int:
 def train(options: Namespace) -> int:
     """A recipe and packs -> a trained model."""
     # Here, because coding files must not load the losses.
-    from vqaudio.training import RunStoppedError, load_recipe, train as train_recipe
+    from vqaudio.training import RunFailedError, RunStoppedError, load_recipe, train as train_recipe
     from vqaudio.training.curve import compare_run, read_curve
 
     recipe = load_recipe(options.recipe, options.overrides)
@@ -54,6 +54,9 @@ def train(options: Namespace) -> int:
     except RunStoppedError as stopped:
         note(f"vqaudio: {stopped}")
         return 128 + stopped.signal_number  # as a shell says it of a process that a signal has ended
+    except RunFailedError as failed:
+        note(f"vqaudio: {failed}")
+        return 1
     if "RANK" not in os.environ or os.environ["RANK"] == "0":
         say(f"the model is in {model}")
         if options.compare is not None:

@@ -6,4 +6,4 @@ from vqaudio.training.step import (
     Player as Player,
     train_step as train_step,
 )
-from vqaudio.training.stopping import RunStoppedError as RunStoppedError
+from vqaudio.training.stopping import RunFailedError as RunFailedError, RunStoppedError as RunStoppedError

@@ -33,7 +33,7 @@ from vqaudio.training.schedules import (
 )
 from vqaudio.training.state import Checkpoint, Learners, RunState, checkpoints, newest_checkpoint, save_checkpoint
 from vqaudio.training.step import Objective, Plan, Player, StepResult, train_step
-from vqaudio.training.stopping import RunStoppedError, StopRequest
+from vqaudio.training.stopping import RunFailedError, RunStoppedError, StopRequest
 from vqaudio.training.validation import Validator
 
 # A budget in minutes becomes a number of steps after this many; the first of them warm caches up and do not count.
@@ -89,6 +89,8 @@ def train(
                 f"{out} holds a run of which no checkpoint can be read: {'; '.join(damaged)}. Delete these to begin "
                 "anew, or choose another --out"
             )
+        elif (out / "model").exists():
+            raise ValueError(f"{out} holds a finished run, but no checkpoint of it; choose another --out")
         elif recipe.freeze and parent is None:
             raise ValueError(
                 f"recipe {recipe.name!r} freezes {', '.join(recipe.freeze)}; say by --init-from of which model"
@@ -289,7 +291,7 @@ class Run:
                 self.log.write("skipped", state.step, names=list(batch.names), reason="not finite")
                 self._warn(self.health.skipped(state.step))
                 if skipped_in_a_row > MOST_SKIPPED_IN_A_ROW:
-                    raise RuntimeError(f"{skipped_in_a_row} batches in a row were not finite; see {self.log.path}")
+                    raise RunFailedError(f"{skipped_in_a_row} batches in a row were not finite; see {self.log.path}")
             state.step += 1
             if state.step % report.log_every == 0 or state.step == until:
                 self._log_training(meter, result.stats)

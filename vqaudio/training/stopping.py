@@ -15,6 +15,10 @@ class RunStoppedError(RuntimeError):
         self.signal_number = signal_number
 
 
+class RunFailedError(RuntimeError):
+    """A run that gave up, since what it trains has gone; its checkpoints are from before."""
+
+
 class StopRequest:
     """`signal_number` is 0 until a signal comes. A second Ctrl-C interrupts at once, as it would without this."""
 
