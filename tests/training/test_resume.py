@@ -257,7 +257,7 @@ def test_the_best_of_a_stage_is_not_measured_by_the_stage_before(
     packs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Losses that rise from step to step: the best of the last stage is its first validation."""
-    monkeypatch.setattr(Validator, "scores", lambda self, codec, step, **_: {"loss": float(step)})
+    monkeypatch.setattr(Validator, "scores", lambda self, codec, step, **_: {"reconstruction": float(step)})
     train(short(), packs, tmp_path / "run")
     about = json.loads((tmp_path / "run/best/config.json").read_text())["about"]
     assert about["steps"] == DECODER + 2

@@ -228,6 +228,15 @@ def test_the_loss_that_is_logged_means_the_same_in_every_stage(recipe: Recipe) -
     assert not {"adversarial", "discriminator"} & set(alone.parts)
 
 
+def test_the_loss_of_sound_leaves_the_quantisers_out(recipe: Recipe) -> None:
+    objective, audio = Objective(recipe.losses, 16_000), speech()
+    output = recipe.codec.build().eval()(audio)
+    total, parts = objective(output, audio)
+    assert set(output.losses) == {"commitment", "residual"}
+    quantizer = sum(getattr(recipe.losses, name) * parts[name] for name in output.losses)
+    torch.testing.assert_close(objective.of_sound(output, parts), total - quantizer)
+
+
 @pytest.mark.parametrize("bad", ["audio", "codec", "discriminators"])
 def test_what_is_not_finite_moves_neither_player(recipe: Recipe, bad: str) -> None:
     codec, opponent, audio = recipe.codec.build(), judges(recipe), speech()

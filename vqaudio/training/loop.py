@@ -56,8 +56,8 @@ def train(
 ) -> Path:
     """Train `recipe` on a pack folder; returns the model folder `out/model`.
 
-    `out` holds log.jsonl, samples/, checkpoint-*/, best/ (the model of the lowest validation loss in the last stage)
-    and in the end model/. A budget in minutes becomes steps after 30 measured ones and is stored, so that a resumed run
+    `out` holds log.jsonl, samples/, checkpoint-*/, best/ (the model of the last stage with the lowest reconstruction
+    loss on validation audio) and in the end model/. A budget in minutes becomes steps after 30 measured ones and is stored, so that a resumed run
     follows the same schedule. With resume="auto" the newest whole checkpoint is continued, or a new run begun if there
     is none; without, a folder that holds a run is refused. `init_from` names a model, shipped or a folder, to begin
     from (see `find_parent`). SIGTERM and Ctrl-C save a checkpoint, then RunStoppedError is raised.
@@ -420,14 +420,14 @@ class Run:
                 sys.stderr.write(f"\n! step {self.state.step:,}, {finding.name}: {finding.message}. {finding.remedy}\n")
 
     def _validate(self) -> dict[str, Any]:
-        """Score the averaged codec, and keep it as `best/` if its loss is the lowest of the stage."""
+        """Score the averaged codec, and keep it as `best/` if it reconstructs best in the stage so far."""
         codec, step = self.learners.average.codec, self.state.step
         scores = self.validator.scores(codec, step, quantize=step > self.quantize_after, device=self.device)
         self.log.write("validation", step, **scores)
         self._warn(self.health.validation(step, scores))
-        best = self.state.best
-        if math.isfinite(scores["loss"]) and step > self.quantize_after and (best is None or scores["loss"] < best):
-            self.state.best = scores["loss"]
+        best, score = self.state.best, scores["reconstruction"]
+        if math.isfinite(score) and step > self.quantize_after and (best is None or score < best):
+            self.state.best = score
             self._export(self.out / "best", scores)
         return scores
 

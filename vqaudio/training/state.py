@@ -32,7 +32,7 @@ class RunState:
     total_steps: int
     seconds: float  # spent training so far
     skipped: int  # batches left out for losses that were not finite
-    best: float | None = None  # lowest validation loss of the stage so far
+    best: float | None = None  # lowest reconstruction loss on validation audio in the stage so far
     minutes: float | None = None  # the budget as it was given, if in minutes
     logged: int | None = None  # bytes of the log when this was saved
 

@@ -58,6 +58,12 @@ class Objective(nn.Module):
         total = sum(terms, audio.new_zeros(()))
         return total, parts
 
+    def of_sound(self, output: CodecOutput, parts: dict[str, Tensor]) -> Tensor:
+        """The weighted sum of the parts that compare sounds. Those of the quantiser grow with the latents, and so say
+        nothing of which of two codecs is better."""
+        names = [name for name in parts if name not in output.losses]
+        return torch.stack([getattr(self.config, name) * parts[name] for name in names]).sum()
+
     def play(
         self, real: list[list[Tensor]], fake: list[list[Tensor]], *, ramp: float
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:

@@ -42,7 +42,8 @@ class Validator:
             audio = clip[None].to(device)
             output = codec(audio, quantize=quantize)
             total, parts = self.objective(output, audio)
-            values = {"loss": total, **parts, "si_sdr": si_sdr(output.audio, audio).mean()}
+            sound = self.objective.of_sound(output, parts)
+            values = {"loss": total, "reconstruction": sound, **parts, "si_sdr": si_sdr(output.audio, audio).mean()}
             for name, value in values.items():
                 sums[name] = sums.get(name, 0.0) + float(value) / len(self.clips)
             if quantize:
