@@ -523,14 +523,14 @@ MUTATIONS = (
     ),
     Mutation(
         "frozen parts get gradients",
-        "vqaudio/training/loop.py",
+        "vqaudio/training/players.py",
         "part.requires_grad_(name not in parts)",
         "part.requires_grad_(True)",
         (f"{RESUME}::test_only_the_decoder_moves_in_its_stage",),
     ),
     Mutation(
         "frozen codebooks learn by averages",
-        "vqaudio/training/loop.py",
+        "vqaudio/training/players.py",
         "part.train(name not in parts)",
         "part.train(True)",
         (f"{RESUME}::test_only_the_decoder_moves_in_its_stage",),

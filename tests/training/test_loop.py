@@ -17,7 +17,7 @@ import torch
 
 from vqaudio.checkpoint import load_codec
 from vqaudio.cli import main
-from vqaudio.data import PackedAudio
+from vqaudio.data import Item, Manifest, PackedAudio, write_packs
 from vqaudio.training import loop
 from vqaudio.training.curve import validations, write_curve
 from vqaudio.training.log import Meter
@@ -181,7 +181,17 @@ def test_the_command_compares_with_a_reference_curve(
     assert not (tmp_path / "third").exists()  # told before a step is made
 
 
-def test_a_folder_that_holds_a_run_is_not_overwritten(packs: Path, recipe: Recipe, finished: Path) -> None:
+def write_packs_of(train_clip: str, valid_clip: str, out: Path) -> Path:
+    samples = RECIPES.parent / "samples"
+    out.mkdir()
+    clips = (Item(path=train_clip, split="train", speaker="a"), Item(path=valid_clip, split="valid", speaker="b"))
+    write_packs(Manifest(samples, clips), out, sample_rate=16_000)
+    return out
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(
+    packs: Path, recipe: Recipe, finished: Path, tmp_path: Path
+) -> None:
     before = (finished / "log.jsonl").read_bytes()
     with pytest.raises(ValueError, match="already holds a run; continue it with --resume auto"):
         train(recipe, packs, finished)
@@ -190,6 +200,9 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(packs: Path, recipe: Recip
         train(other, packs, finished, resume="auto")
     with pytest.raises(ValueError, match="begun for 12 steps"):
         train(recipe, packs, finished, steps=20, resume="auto")
+    others = write_packs_of("english-2.flac", "english-1.flac", tmp_path / "packs")
+    with pytest.raises(ValueError, match="was begun with other packs than those in"):
+        train(recipe, others, finished, resume="auto")
     assert (finished / "log.jsonl").read_bytes() == before
 
 

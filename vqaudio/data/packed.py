@@ -134,7 +134,7 @@ class PackedAudio:
         splits = sorted({part.split for part in index.parts})
         if split not in splits:
             raise PackError(f"{folder}: no split {split!r} in these packs; they have {', '.join(splits) or 'none'}")
-        self.sample_rate = index.sample_rate
+        self.sample_rate, self.inputs = index.sample_rate, index.inputs
         self.clips = tuple(clip for clip in index.clips if index.parts[clip.part].split == split)
         self._parts = {number: part for number, part in enumerate(index.parts) if part.split == split}
         check_sizes(self.folder, tuple(self._parts.values()))

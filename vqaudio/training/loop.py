@@ -5,7 +5,6 @@ import math
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,26 +12,25 @@ import torch
 from torch import Tensor
 
 from vqaudio import ranks
-from vqaudio.config import from_dict, to_dict
+from vqaudio.config import to_dict
 from vqaudio.data.crops import Batch, CropSampler, prefetch
 from vqaudio.data.packed import PackedAudio
-from vqaudio.models import CodecConfig
-from vqaudio.training.average import Average
 from vqaudio.training.distributed import joined
 from vqaudio.training.export import export
 from vqaudio.training.health import Finding, HealthCheck
-from vqaudio.training.history import flat
 from vqaudio.training.log import Meter, ProgressLine, RunLog
 from vqaudio.training.parent import Parent, find_parent, storage_of
-from vqaudio.training.recipe import STAGES, AdversarialConfig, OptimizerConfig, Recipe, Stage
+from vqaudio.training.players import build_learners, freeze, player_of, set_rate
+from vqaudio.training.recipe import STAGES, Recipe, Stage
+from vqaudio.training.resuming import check_budget, same_run
 from vqaudio.training.schedules import (
     adversarial_ramp,
     discriminator_learning_rate,
     dropped_codebooks,
     learning_rate,
 )
-from vqaudio.training.state import Checkpoint, Learners, RunState, checkpoints, newest_checkpoint, save_checkpoint
-from vqaudio.training.step import Objective, Plan, Player, StepResult, train_step
+from vqaudio.training.state import Checkpoint, RunState, checkpoints, newest_checkpoint, save_checkpoint
+from vqaudio.training.step import Objective, Plan, StepResult, train_step
 from vqaudio.training.stopping import RunFailedError, RunStoppedError, StopRequest
 from vqaudio.training.validation import Validator
 
@@ -57,10 +55,11 @@ def train(
     """Train `recipe` on a pack folder; returns the model folder `out/model`.
 
     `out` holds log.jsonl, samples/, checkpoint-*/, best/ (the model of the last stage with the lowest reconstruction
-    loss on validation audio) and in the end model/. A budget in minutes becomes steps after 30 measured ones and is stored, so that a resumed run
-    follows the same schedule. With resume="auto" the newest whole checkpoint is continued, or a new run begun if there
-    is none; without, a folder that holds a run is refused. `init_from` names a model, shipped or a folder, to begin
-    from (see `find_parent`). SIGTERM and Ctrl-C save a checkpoint, then RunStoppedError is raised.
+    loss on validation audio) and in the end model/. A budget in minutes becomes steps after 30 measured ones and is
+    stored, so that a resumed run follows the same schedule. With resume="auto" the newest whole checkpoint is
+    continued, or a new run begun if there is none; without, a folder that holds a run is refused. `init_from` names a
+    model, shipped or a folder, to begin from (see `find_parent`). SIGTERM and Ctrl-C save a checkpoint, then
+    RunStoppedError is raised.
 
     Under torchrun the processes share every batch out (see `vqaudio.ranks`); `out` must be the same folder for all.
     """
@@ -83,7 +82,7 @@ def train(
     with joined(device) as place:
         checkpoint, damaged = newest_checkpoint(out) if resume == "auto" else (None, [])
         if checkpoint is not None:
-            recipe = _same_run(checkpoint, recipe, parent, steps, minutes)
+            recipe = same_run(checkpoint, recipe, parent, training, steps=steps, minutes=minutes)
         elif damaged:
             raise ValueError(
                 f"{out} holds a run of which no checkpoint can be read: {'; '.join(damaged)}. Delete these to begin "
@@ -96,48 +95,13 @@ def train(
                 f"recipe {recipe.name!r} freezes {', '.join(recipe.freeze)}; say by --init-from of which model"
             )
         elif minutes is None and parent is None:
-            _check_budget(recipe, steps or recipe.steps)
+            check_budget(recipe, steps or recipe.steps)
         ranks.wait_for_all()  # nobody writes before everybody has looked
         out.mkdir(parents=True, exist_ok=True)
         (out / "samples").mkdir(exist_ok=True)
         run = Run(recipe, training, validation, out, place, parent)
         run.begin(steps=steps, minutes=minutes, checkpoint=checkpoint, damaged=damaged)
         return run.go(minutes)
-
-
-def _check_budget(recipe: Recipe, total_steps: int) -> None:
-    """From random weights: codebooks have to learn at all, and before the stage in which nothing else moves."""
-    after, decoder = recipe.quantizer.quantize_after, recipe.stages.first_steps(total_steps)["decoder"]
-    if min(total_steps - 1, decoder) < after:
-        raise ValueError(
-            f"of {total_steps} steps the encoder learns in {decoder}, but quantizer.quantize_after is {after}: the "
-            "codebooks would be random numbers. Lower it, or give more steps"
-        )
-
-
-def _same_run(
-    checkpoint: Checkpoint, recipe: Recipe, parent: Parent | None, steps: int | None, minutes: float | None
-) -> Recipe:
-    """The recipe, if it is that of the checkpoint: another would silently train something else."""
-    out, begun, state = checkpoint.path.parent, checkpoint.parent, checkpoint.state
-    if begun is not None and recipe.codec == CodecConfig():  # which stands for the parent's
-        recipe = replace(recipe, codec=from_dict(CodecConfig, checkpoint.settings["codec"]))
-    if checkpoint.settings != to_dict(recipe):
-        ours, theirs = dict(flat(to_dict(recipe))), dict(flat(checkpoint.settings))
-        different = [name for name in ours | theirs if name not in ours or theirs.get(name, ...) != ours[name]]
-        raise ValueError(
-            f"{checkpoint.path} was made with other settings ({', '.join(different)}); resume with the same recipe or "
-            "choose another --out"
-        )
-    if parent is not None and parent.info.model_fingerprint != (begun or {}).get("model_fingerprint"):
-        begun_with = begun["name"] if begun else "random weights"
-        raise ValueError(f"{out} was begun from {begun_with}; it cannot resume from {parent.info.name}")
-    if steps is not None and steps != state.total_steps:
-        raise ValueError(f"{out} was begun for {state.total_steps} steps; it cannot resume for {steps}")
-    if minutes is not None and minutes != state.minutes:
-        given = f"{state.total_steps} steps" if state.minutes is None else f"{state.minutes:g} minutes"
-        raise ValueError(f"{out} was begun for {given}; it cannot resume for {minutes:g} minutes")
-    return recipe
 
 
 class Run:
@@ -156,7 +120,7 @@ class Run:
         self.settings = to_dict(recipe)
         self.parent = parent.record() if parent else None
         self.objective = Objective(recipe.losses, recipe.codec.sample_rate, game=recipe.adversarial.game).to(device)
-        self.learners = _learners(recipe, parent, device)
+        self.learners = build_learners(recipe, parent, device)
         self.sampler = self._sampler(recipe.seed, ranks.rank(), ranks.count())
         self.validator = Validator(
             validation, recipe.report, self.objective, sample_rate=recipe.codec.sample_rate, folder=out / "samples"
@@ -245,18 +209,18 @@ class Run:
         seconds = {stage: round(pace, 4) for stage, pace in zip(STAGES, paces, strict=True) if shares[stage] > 0}
         self.log.write("budget", self.state.step, total_steps=self.state.total_steps, step_seconds=seconds)
         if self.from_random:
-            _check_budget(self.recipe, self.state.total_steps)
+            check_budget(self.recipe, self.state.total_steps)
 
     def _rehearse(self, stage: Stage) -> float:
         """Seconds of a step of a later stage, taken with copies that are thrown away."""
         if self.recipe.stages.shares()[stage] == 0:
             return 0.0
         codec = copy.deepcopy(self.learners.trained)
-        _freeze(codec, self._frozen(stage))
-        players = [_player(codec, self.recipe.optimizer)]
+        freeze(codec, self._frozen(stage))
+        players = [player_of(codec, self.recipe.optimizer)]
         if self.learners.discriminators is not None:
             judges = copy.deepcopy(self.learners.discriminators.network)
-            players.append(_player(judges, self.recipe.adversarial))
+            players.append(player_of(judges, self.recipe.adversarial))
         audio = self.sampler.batch(0).audio.to(self.device)
         generator, started = torch.Generator(), 0.0
         for number in range(REHEARSED_STEPS):
@@ -332,7 +296,7 @@ class Run:
             self.log.write("stage", state.step, name=stage)
         if begins and stage == "decoder":
             self._settle_tokens()
-        _freeze(codec, self._frozen(stage))
+        freeze(codec, self._frozen(stage))
         self.stage = stage
 
     def _frozen(self, stage: Stage) -> set[str]:
@@ -356,9 +320,9 @@ class Run:
     def _step(self, batch: Batch, state: RunState) -> StepResult:
         recipe, step, learners = self.recipe, state.step, self.learners
         total = state.total_steps or 10**9
-        _set_rate(learners.codec, learning_rate(recipe, step, total))
+        set_rate(learners.codec, learning_rate(recipe, step, total))
         if learners.discriminators is not None:
-            _set_rate(learners.discriminators, discriminator_learning_rate(recipe, step, total))
+            set_rate(learners.discriminators, discriminator_learning_rate(recipe, step, total))
         codec = learners.trained
         mine = ranks.share(recipe.data.batch_size)
         B = recipe.data.batch_size
@@ -435,7 +399,15 @@ class Run:
         if ranks.rank() == 0:
             keep = self.recipe.report.keep_checkpoints
             self.state.logged = self.log.size
-            save_checkpoint(self.out, self.state, self.learners, settings=self.settings, parent=self.parent, keep=keep)
+            save_checkpoint(
+                self.out,
+                self.state,
+                self.learners,
+                settings=self.settings,
+                parent=self.parent,
+                packs=self.training.inputs,
+                keep=keep,
+            )
         ranks.wait_for_all()
 
     def _export(self, folder: Path, scores: dict[str, Any]) -> None:
@@ -449,40 +421,3 @@ class Run:
             device=self.device,
             scores=scores,
         )
-
-
-def _learners(recipe: Recipe, parent: Parent | None, device: torch.device) -> Learners:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        codec = recipe.codec.build()
-        discriminators = recipe.adversarial.build() if recipe.stages.plays else None
-    if parent:
-        parent.hand_over(codec)
-    average = Average(codec.to(device), recipe.optimizer.average_decay)
-    if recipe.compute.compile:
-        for network in filter(None, (codec.encoder, codec.decoder, discriminators)):
-            network.compile()
-    judges = None if discriminators is None else _player(discriminators.to(device), recipe.adversarial)
-    return Learners(_player(codec.train(), recipe.optimizer), average, judges)
-
-
-def _player(network: torch.nn.Module, config: OptimizerConfig | AdversarialConfig) -> Player:
-    decay = config.weight_decay if isinstance(config, OptimizerConfig) else 0.0
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=config.learning_rate, betas=config.betas, weight_decay=decay, fused=True
-    )
-    return Player(network, optimizer, config.clip_norm)
-
-
-def _set_rate(player: Player, rate: float) -> None:
-    for group in player.optimizer.param_groups:
-        group["lr"] = rate
-
-
-def _freeze(codec: torch.nn.Module, parts: set[str]) -> None:
-    """`parts` keep their weights: no gradient reaches them, and codebooks in evaluation mode learn nothing."""
-    codec.train()
-    for name in ("encoder", "quantizer", "decoder"):
-        part = codec.get_submodule(name)
-        part.requires_grad_(name not in parts)
-        part.train(name not in parts)

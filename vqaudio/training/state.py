@@ -79,6 +79,7 @@ def save_checkpoint(
     *,
     settings: dict[str, Any],
     parent: dict[str, Any] | None,
+    packs: str,
     keep: int,
 ) -> Path:
     """Write the state as `folder/checkpoint-STEP`, whole or not at all, and keep only the newest `keep` up to it.
@@ -94,7 +95,7 @@ def save_checkpoint(
     for name, data in learners.files().items():
         (aside / name).write_bytes(data)
         hashes[name] = hashlib.sha256(data).hexdigest()
-    document = {"state": vars(state), "sha256": hashes, "recipe": settings, "parent": parent}
+    document = {"state": vars(state), "sha256": hashes, "recipe": settings, "parent": parent, "packs": packs}
     (aside / "state.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
     if final.exists():
         shutil.rmtree(final)
@@ -121,6 +122,7 @@ class Checkpoint:
     files: dict[str, bytes]
     settings: dict[str, Any]
     parent: dict[str, Any] | None
+    packs: str  # what they were made of, by hash
 
 
 def newest_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
@@ -134,7 +136,7 @@ def newest_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
                 if hashlib.sha256(data).hexdigest() != document["sha256"][name]:
                     raise OSError(f"{name} does not match its hash")
             state = RunState(**document["state"])
-            return Checkpoint(path, state, files, document["recipe"], document["parent"]), damaged
+            return Checkpoint(path, state, files, document["recipe"], document["parent"], document["packs"]), damaged
         except KeyError as error:
             damaged.append(f"{path}: state.json does not say {error}")
         except (OSError, ValueError, TypeError) as error:
