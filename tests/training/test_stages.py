@@ -114,6 +114,23 @@ def test_only_who_is_in_the_game_moves(packs: Path, tmp_path: Path, monkeypatch:
     assert moved[DECODER:] == [{"decoder", "discriminators"}] * (STEPS - DECODER)
 
 
+def test_games_may_be_few(packs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    played = []
+    step = Run._step
+
+    def watched(self: Run, batch: Any, state: Any) -> Any:
+        result = step(self, batch, state)
+        if "discriminator" in result.parts:
+            played.append(state.step)
+        return result
+
+    monkeypatch.setattr(Run, "_step", watched)
+    recipe = staged()
+    recipe = dataclasses.replace(recipe, adversarial=dataclasses.replace(recipe.adversarial, every=5))
+    train(recipe, packs, tmp_path / "run")
+    assert played == [20, 25, 30, 35]
+
+
 def test_the_decoder_learns_to_read_the_very_codes_that_ship(
     packs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -152,6 +152,18 @@ def test_a_plateau_holds_the_learning_rate_up(recipe: Recipe) -> None:
     assert rates[-1] == pytest.approx(held.optimizer.learning_rate * held.optimizer.final_fraction)
 
 
+def test_every_stage_may_have_a_cosine_of_its_own(recipe: Recipe) -> None:
+    stages = StagesConfig(reconstruction=0.5, adversarial=0.3, decoder=0.2)
+    optimizer = dataclasses.replace(recipe.optimizer, cosine="stage", warmup_steps=0)
+    held = dataclasses.replace(recipe, stages=stages, optimizer=optimizer)
+    full, last = optimizer.learning_rate, optimizer.learning_rate * optimizer.final_fraction
+    rates = [learning_rate(held, step, 1000) for step in range(1000)]
+    for begin, end in ((0, 500), (500, 800), (800, 1000)):
+        assert rates[begin] == pytest.approx(full)
+        assert rates[(begin + end) // 2] == pytest.approx((full + last) / 2)
+        assert rates[end - 1] == pytest.approx(last, rel=0.2)
+
+
 def test_discriminators_warm_up_from_their_first_step(recipe: Recipe) -> None:
     adversarial = dataclasses.replace(recipe.adversarial, warmup_steps=10)
     stages = StagesConfig(reconstruction=0.5, adversarial=0.3, decoder=0.2)

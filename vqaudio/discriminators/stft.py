@@ -71,7 +71,6 @@ class STFTDiscriminator(nn.Module):
             features.append(x)
         return [*features, self.verdict(x)]
 
-    @torch.compiler.disable  # which has no complex numbers
     def spectrum(self, audio: Tensor) -> Tensor:
         """(B, 1, T) -> (B, 2, frames, bins): real and imaginary part, magnitudes raised to `power`."""
         size = len(self.window)

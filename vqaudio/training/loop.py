@@ -330,7 +330,7 @@ class Run:
             num_codebooks=dropped_codebooks(recipe, step * B, B, len(codec.codebook_sizes))[mine],
             quantize=step >= self.quantize_after,
             magnitudes=recipe.losses.magnitudes_at(step) if self.from_random else 1.0,
-            play=self.stage != "reconstruction",
+            play=self.stage != "reconstruction" and step % recipe.adversarial.every == 0,
             ramp=adversarial_ramp(recipe, step, total),
             precision=self._precision,
         )

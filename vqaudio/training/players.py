@@ -2,6 +2,7 @@
 
 import torch
 
+from vqaudio.discriminators import STFTDiscriminator
 from vqaudio.training.average import Average
 from vqaudio.training.parent import Parent
 from vqaudio.training.recipe import AdversarialConfig, OptimizerConfig, Recipe
@@ -18,6 +19,9 @@ def build_learners(recipe: Recipe, parent: Parent | None, device: torch.device) 
         parent.hand_over(codec)
     average = Average(codec.to(device), recipe.optimizer.average_decay)
     if recipe.compute.compile:
+        for module in discriminators.modules() if discriminators else ():
+            if isinstance(module, STFTDiscriminator):  # the compiler has no complex numbers
+                setattr(module, "spectrum", torch.compiler.disable(module.spectrum))  # noqa: B010 (mypy: a method)
         for network in filter(None, (codec.encoder, codec.decoder, discriminators)):
             network.compile()
     judges = None if discriminators is None else player_of(discriminators.to(device), recipe.adversarial)

@@ -37,6 +37,7 @@ class OptimizerConfig:
     weight_decay: float = 0.01
     warmup_steps: int = 100
     plateau: float = 0.0  # share of the budget before the cosine begins
+    cosine: Literal["run", "stage"] = "run"  # one for all, or one for each stage, which then begins anew at full rate
     final_fraction: float = 0.02  # of the learning rate, at the end of the cosine
     clip_norm: float = 1.0
     average_decay: float = 0.999  # of the moving average of the weights; 0: the weights themselves
@@ -82,6 +83,12 @@ class StagesConfig:
             done += share
         return first
 
+    def span(self, step: int, total_steps: int) -> tuple[int, int]:
+        """The first step of the stage that `step` is in, and the first after it."""
+        first = self.first_steps(total_steps)
+        begin = first[self.at(step, total_steps)]
+        return begin, min([other for other in first.values() if other > begin] + [total_steps])
+
     def at(self, step: int, total_steps: int) -> Stage:
         first = self.first_steps(total_steps)
         shares = self.shares()
@@ -99,6 +106,11 @@ class AdversarialConfig:
     betas: tuple[float, float] = (0.8, 0.99)
     warmup_steps: int = 100  # of the discriminators' learning rate, and of what they say to the codec
     clip_norm: float = 1.0
+    every: int = 1  # steps from game to game; those between are of reconstruction alone, at a third of the cost
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise ValueError(f"every is {self.every}; a game is played every so many steps, 1 or more")
 
     def build(self) -> Discriminators:
         return Discriminators([*self.period.build(), *self.stft.build()])

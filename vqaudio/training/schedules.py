@@ -34,7 +34,8 @@ def adversarial_ramp(recipe: Recipe, step: int, total_steps: int) -> float:
 
 def _cosine(recipe: Recipe, step: int, total_steps: int) -> float:
     plateau, final = recipe.optimizer.plateau, recipe.optimizer.final_fraction
-    progress = max(0.0, min(step / total_steps, 1.0) - plateau) / (1.0 - plateau)
+    begin, end = recipe.stages.span(step, total_steps) if recipe.optimizer.cosine == "stage" else (0, total_steps)
+    progress = max(0.0, min((step - begin) / (end - begin), 1.0) - plateau) / (1.0 - plateau)
     return final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
