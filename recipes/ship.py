@@ -90,7 +90,7 @@ def manner(settings: dict[str, Any]) -> str:
     stages = settings.get("stages") or {}
     if not stages.get("adversarial") and not stages.get("decoder"):
         return "on reconstruction losses alone"
-    return "for about an hour of it with small discriminators"
+    return "on reconstruction losses first and against small discriminators later"
 
 
 def descent(parent: dict[str, Any] | None) -> list[str]:

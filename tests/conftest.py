@@ -1,5 +1,6 @@
 """What all tests share: one torch thread, deterministic property tests, the sample recordings."""
 
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -14,6 +15,8 @@ SAMPLES = Path(__file__).resolve().parent.parent / "samples"
 def pytest_configure(config: pytest.Config) -> None:
     # Two threads on small tensors are many times slower than one as soon as the machine has other work.
     torch.set_num_threads(1)
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a job of a script; tests interrupt what they start
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     hypothesis.settings.register_profile(
         "vqaudio",
         derandomize=True,  # a red test stays red; for a wider search: --hypothesis-profile=default

@@ -300,6 +300,8 @@ SMALL = {
 }
 
 
+# As their own commands say.
+BEGUN_FROM = {"finetune_decoder": "speech-16k", "speech_16k_adversarial": "speech-16k-v1"}
 # A wide model takes its time even so.
 NARROW = {
     "musdb18_44k": {
@@ -318,8 +320,8 @@ def test_every_recipe_runs_twenty_steps_to_a_model_that_codes(
     recipe = load_recipe(RECIPES / folder, SMALL | NARROW.get(folder, {}))
     rate = recipe.codec.sample_rate
     packs = packs_at(rate)
-    parent = "speech-16k" if recipe.freeze else None
-    heard = "loss" if recipe.losses.waveform_mse else "complex"
+    parent = BEGUN_FROM.get(folder)
+    heard = "reconstruction" if parent else "loss" if recipe.losses.waveform_mse else "complex"
     train(recipe, packs, tmp_path / "run", init_from=parent)
     entries = lines(tmp_path / "run", "train")
     assert [entry["step"] for entry in entries] == list(range(2, 21, 2))
