@@ -2,8 +2,8 @@
 
     python recipes/ship.py RUN_FOLDER recipes/NAME vqaudio/pretrained/NAME-v1
 
-`recipes/NAME` holds credits.md (written by hand: licences and attributions of the training audio) and results.json
-(from benchmarks/quality.py on RUN_FOLDER/model). The weights, and so the fingerprints, stay as they are.
+`recipes/NAME` holds credits.md (written by hand: licences and attributions of the training audio), notes.md if there is
+something to say beside the scores, and results.json (from benchmarks/quality.py on RUN_FOLDER/model). The weights, and so the fingerprints, stay as they are.
 """
 
 import json
@@ -52,7 +52,9 @@ def codebook_table(results: dict[str, Any]) -> list[str]:
     return lines
 
 
-def card(about: dict[str, Any], results: dict[str, Any], credits: str, curve: list[str], name: str) -> str:
+def card(
+    about: dict[str, Any], results: dict[str, Any], credits: str, curve: list[str], name: str, *, notes: str = ""
+) -> str:
     codec, data, settings, rates = about["recipe"]["codec"], about["data"], results["settings"], results["rates"]
     minutes = about["training_seconds"] / 60
     frame_ms = 1000 * prod(codec["encoder"]["strides"]) / codec["sample_rate"]
@@ -79,6 +81,7 @@ def card(about: dict[str, Any], results: dict[str, Any], credits: str, curve: li
         "95 % bootstrap intervals over files (`benchmarks/quality.py`; PESQ-WB, STOI: pesq, pystoi; mel distance "
         "as in descript-audio-codec, at 16 kHz):",
         "\n".join(score_table(results)),
+        *([notes.strip()] if notes else []),
         "\n".join(codebook_table(results)),
         f"Digital silence comes back with a peak of {results['silence_peak_dbfs']} dBFS. Error power in the first and "
         f"last 50 ms of clips cut in mid-speech: {edge:.2f} times that inside them.",
@@ -121,7 +124,9 @@ def main() -> None:
     rates = [{key: value for key, value in rate.items() if key != "change"} for rate in results["rates"]]
     about = {**info.about, "scores": {"settings": results["settings"], "rates": rates}}
     rows = validations(run / "log.jsonl")
-    text = card(about, results, (recipe / "credits.md").read_text(encoding="utf-8"), curve_table(rows), info.name)
+    credits = (recipe / "credits.md").read_text(encoding="utf-8")
+    notes = (recipe / "notes.md").read_text(encoding="utf-8") if (recipe / "notes.md").is_file() else ""
+    text = card(about, results, credits, curve_table(rows), info.name, notes=notes)
     saved = save_codec(codec, out, name=info.name, about=about, card=text, storage="float16")
     if saved.model_fingerprint != info.model_fingerprint:
         sys.exit(f"{run / 'model'} is not stored in float16: its fingerprint would change")
