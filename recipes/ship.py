@@ -3,7 +3,8 @@
     python recipes/ship.py RUN_FOLDER recipes/NAME vqaudio/pretrained/NAME-v1
 
 `recipes/NAME` holds credits.md (written by hand: licences and attributions of the training audio), notes.md if there is
-something to say beside the scores, and results.json (from benchmarks/quality.py on RUN_FOLDER/model). The weights, and so the fingerprints, stay as they are.
+something to say beside the scores, and results.json (from benchmarks/quality.py on RUN_FOLDER/model). The weights, and
+so the fingerprints, stay as they are.
 """
 
 import json
