@@ -15,6 +15,7 @@ from hypothesis import given, strategies as st
 
 from tests.training.test_loop import lines, tensors
 from vqaudio.checkpoint import load_codec
+from vqaudio.data import PackedAudio
 from vqaudio.training import RunStoppedError
 from vqaudio.training.loop import Run, train
 from vqaudio.training.recipe import STAGES, Recipe, StagesConfig
@@ -307,6 +308,16 @@ def test_minutes_reckon_with_the_cost_of_later_stages(
         train(staged(), packs, tmp_path / "run", minutes=2.0)
     (budget,) = lines(tmp_path / "run", "budget")
     assert budget["total_steps"] == int(2 * 60 * 0.94 / (0.4 * 1 + 0.3 * 3 + 0.3 * 2))
+
+
+def test_a_rehearsal_reckons_with_steps_between_games(packs: Path, tmp_path: Path) -> None:
+    recipe = staged()
+    recipe = dataclasses.replace(recipe, adversarial=dataclasses.replace(recipe.adversarial, every=4))
+    run = Run(recipe, PackedAudio(packs, "train"), PackedAudio(packs, "valid"), tmp_path, torch.device("cpu"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "_timed", lambda self, stage, *, play: 5.0 if play else 1.0)
+        assert run._rehearse("decoder") == 2.0
+        assert run._rehearse("reconstruction") == 1.0
 
 
 def test_a_rehearsal_leaves_no_trace(packs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

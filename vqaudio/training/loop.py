@@ -212,9 +212,14 @@ class Run:
             check_budget(self.recipe, self.state.total_steps)
 
     def _rehearse(self, stage: Stage) -> float:
-        """Seconds of a step of a later stage, taken with copies that are thrown away."""
+        """Seconds of a step of a later stage, on average over steps with and without a game."""
         if self.recipe.stages.shares()[stage] == 0:
             return 0.0
+        every, game = self.recipe.adversarial.every, self._timed(stage, play=stage != "reconstruction")
+        return game if every == 1 else (game + (every - 1) * self._timed(stage, play=False)) / every
+
+    def _timed(self, stage: Stage, *, play: bool) -> float:
+        """Seconds of a step, taken with copies that are thrown away."""
         codec = copy.deepcopy(self.learners.trained)
         freeze(codec, self._frozen(stage))
         players = [player_of(codec, self.recipe.optimizer)]
@@ -226,7 +231,7 @@ class Run:
         for number in range(REHEARSED_STEPS):
             if number == 1:
                 started = time.monotonic()
-            plan = Plan(play=stage != "reconstruction", precision=self._precision)
+            plan = Plan(play=play, precision=self._precision)
             train_step(
                 players[0], self.objective, audio, plan, discriminators=players[-1], generator=generator.manual_seed(0)
             )
