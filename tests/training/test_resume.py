@@ -290,8 +290,12 @@ def test_a_checkpoint_holds_the_average_as_it_is(whole: Path) -> None:
     assert any(not torch.equal(value, codec[name]) for name, value in average.items())
 
 
-def test_a_large_seed_trains(packs: Path, tmp_path: Path) -> None:
-    train(dataclasses.replace(short(), seed=2**63), packs, tmp_path / "run", steps=2)
+def test_a_large_seed_trains_and_is_a_seed_of_its_own(packs: Path, tmp_path: Path) -> None:
+    found = []
+    for seed in (2**63, 2**63 + 1):
+        train(dataclasses.replace(short(), seed=seed), packs, tmp_path / str(seed), steps=2)
+        found.append(load_file(tmp_path / str(seed) / "model/model.safetensors"))
+    assert any(not torch.equal(value, found[1][name]) for name, value in found[0].items())
 
 
 def test_samples_of_another_run_in_the_folder_are_replaced(packs: Path, tmp_path: Path) -> None:
