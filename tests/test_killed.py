@@ -1,5 +1,6 @@
 """A run that is killed or interrupted leaves no half file under a final name, and what was done before whole."""
 
+import io
 import os
 import signal
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import soundfile
@@ -14,6 +16,7 @@ import torch
 
 from tests.tiny import noise, save_tiny, tiny_tokenizer
 from vqaudio.cli import main
+from vqaudio.cli.interrupts import interruptible
 from vqaudio.codes import Codes
 from vqaudio.io import write_audio
 
@@ -110,6 +113,7 @@ def test_decode_killed_in_the_middle_keeps_what_was_there(tmp_path: Path, model:
 KILLED_AT_THE_RENAME = """
 import os, signal, sys
 from vqaudio.cli import main
+from vqaudio.cli.interrupts import interruptible
 os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 main(sys.argv[1:])
 """
@@ -168,3 +172,31 @@ def test_encode_interrupted_in_the_middle_does_not_go_on(tmp_path: Path, model: 
     assert (status, errors) == (130, "vqaudio: interrupted\n")
     assert [path.name for path in out.iterdir()] == ["a.vqt"]
     assert Codes.load(out / "a.vqt") == tiny_tokenizer(KIND).encode(tmp_path / "in/a.wav")
+
+
+class PressesControlC(io.BytesIO):
+    """A file during whose first large read, which libsndfile makes through a callback, Ctrl-C is pressed."""
+
+    armed = False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self.armed:
+            self.armed = False
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().read(size)
+
+    def readinto(self, buffer: Any, /) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def test_an_interrupt_within_a_callback_from_c_is_not_lost(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    file = PressesControlC(write_long(tmp_path / "long.wav").read_bytes())
+    with soundfile.SoundFile(file) as sound, pytest.raises(KeyboardInterrupt), interruptible():
+        file.armed = True
+        for _ in range(2_000):
+            sound.read(1_000)
+            sound.seek(0)
+            time.sleep(0.001)
+    assert not file.armed and "Exception ignored" not in capfd.readouterr().err

@@ -13,6 +13,7 @@ from vqaudio.cli.coding import UsageError, decode, encode, reconstruct
 from vqaudio.cli.corpora import NAMES
 from vqaudio.cli.doctor import doctor
 from vqaudio.cli.info import info
+from vqaudio.cli.interrupts import interruptible
 from vqaudio.cli.reporting import in_one_sentence, note
 from vqaudio.cli.runs import report
 from vqaudio.cli.streaming import decode_stream, encode_stream
@@ -32,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: --{next(iter(overrides))}")
     options.overrides = overrides
     try:
-        status: int = (_streaming(options) or options.run)(options)
+        with interruptible():
+            status: int = (_streaming(options) or options.run)(options)
         return status
     except UsageError as error:
         parser.error(str(error))
