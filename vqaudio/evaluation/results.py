@@ -1,0 +1,35 @@
+"""What an evaluation leaves behind: a folder that says how it was made and from which every figure can be rebuilt.
+
+    evaluation.json    format, rules, data, machine, versions, measures, and for each system its points with means
+    files.jsonl        one line per recording and point: every value, or why there is none
+    clips/             for the clips of the report: NAME/reference.flac, NAME/POINT.flac, NAME/SYSTEM.vqt
+
+A *system* is a model, another codec or a bound such as resampling; a *point* is one setting of it: a number of
+codebooks, a bitrate. `evaluation.json`:
+
+    {"format": "vqaudio-evaluation", "version": 1, "created": "2026-11-26T01:00:00Z",
+     "data": {"name", "split", "kind", "files", "seconds", "speakers", "list_sha256"},
+     "rules": {"version": 1, "sample_rate": 16000, "resampler", "channels", "pcm", "alignment", "bootstrap", …},
+     "machine": "…", "versions": {"vqaudio": "…", "torch": "…", "pesq": "…", …}, "seconds": 1234.5,
+     "measures": [{"name", "label", "better": "higher" | "lower", "decimals", "unit", "note"}, …],
+     "not_measured": {"dnsmos_ovrl": "speechmos is not installed: …"},          # of no system, by name of the value
+     "systems": [{"name": "speech-16k-v2", "kind": "model" | "codec" | "bound", "label", "about": {…},
+                  "points": [{"name": "speech-16k-v2@8", "label": "8 codebooks", "codebooks": 8 | null, "kbps": 4.0 | null,
+                              "kbps_by_entropy": 3.61 | null, "tokens_per_second": 400.0 | null,
+                              "encode_times_real_time": 93.1 | null, "decode_times_real_time": 80.0 | null,
+                              "values": {"pesq_wb": {"mean", "low", "high", "speakers_low", "speakers_high", "files"}},
+                              "unscored": {"pesq_wb": {"the reference is silent": 2}}}, …],
+                  "codebooks": [{"codebook": 1, "size": 1024, "used": 1010, "perplexity": 700.1, "entropy_bits": 9.4,
+                                 "counts": [...]}, …] | null,
+                  "not_measured": null | "why this system could not run, and how to install it"}, …],
+     "clips": [{"name": "clip-1", "path": "speech/…flac", "speaker", "seconds", "kind"}, …],
+     "problems": [{"path", "what"}, …]}
+
+A line of `files.jsonl`:
+
+    {"path", "sha256", "speaker", "kind", "seconds", "system": "opus", "point": "opus@12", "kbps": 11.6,
+     "values": {"pesq_wb": 3.8, …}, "unscored": {"f0_correlation": "no voiced frame in common"}, "problems": ["…"]}
+
+`low` and `high` are the 95 % bootstrap interval over files, `speakers_low` and `speakers_high` that over speakers (whole
+speakers drawn with all their files). A value that could not be computed is left out and its reason kept; it is never 0.
+"""
