@@ -156,16 +156,16 @@ def scan(
     silent, that is an RMS below `silence_db` dB re full scale after mixing to one channel.
     A bad file never raises. The splits of a manifest are kept; where there are none, `assign_splits` gives them.
     """
-    candidates = source if isinstance(source, Manifest) else _candidates(Path(source))
+    listed = source if isinstance(source, Manifest) else candidates(Path(source))
     items: list[Item] = []
     dropped: list[Dropped] = []
     seen: dict[str, str] = {}  # hash -> path of the kept file
-    for number, item in enumerate(candidates.items):
+    for number, item in enumerate(listed.items):
         if progress is not None:
-            progress(number, len(candidates.items), f"checking {item.path}")
+            progress(number, len(listed.items), f"checking {item.path}")
         verdict: Item | Dropped | None = _unwanted(item, kinds, exclude_licences)
         if verdict is None:
-            verdict = _measure(candidates.locate(item), item, seen, min_seconds=min_seconds, silence_db=silence_db)
+            verdict = _measure(listed.locate(item), item, seen, min_seconds=min_seconds, silence_db=silence_db)
         if isinstance(verdict, Dropped):
             dropped.append(verdict)
         else:
@@ -173,8 +173,8 @@ def scan(
             seen[verdict.hash] = verdict.path
             items.append(verdict)
     if progress is not None:
-        progress(len(candidates.items), len(candidates.items), "checked")
-    return ScanResult(candidates.root, assign_splits(items), tuple(dropped))
+        progress(len(listed.items), len(listed.items), "checked")
+    return ScanResult(listed.root, assign_splits(items), tuple(dropped))
 
 
 def assign_splits(items: Sequence[Item]) -> tuple[Item, ...]:
@@ -254,7 +254,8 @@ def _item(row: Mapping[str, Any], where: str) -> Item:
     return Item(**values)
 
 
-def _candidates(source: Path) -> Manifest:
+def candidates(source: Path) -> Manifest:
+    """What a manifest lists, or that in a folder, or else every audio file below the folder; nothing is opened."""
     if not source.exists():
         raise ManifestError(f"{source}: there is no such folder or manifest")
     if not source.is_dir():
@@ -273,9 +274,15 @@ def _candidates(source: Path) -> Manifest:
     return Manifest(source, items)
 
 
+def is_of_kind(item: Item, wanted: str) -> bool:
+    """speech takes speech-read too."""
+    kind = item.kind.lower()
+    return kind == wanted.lower() or kind.startswith(wanted.lower() + "-")
+
+
 def _unwanted(item: Item, kinds: Sequence[str], exclude_licences: Sequence[str]) -> Dropped | None:
-    kind, licence = item.kind.lower(), item.licence.lower()
-    if kinds and not any(kind == wanted.lower() or kind.startswith(wanted.lower() + "-") for wanted in kinds):
+    licence = item.licence.lower()
+    if kinds and not any(is_of_kind(item, wanted) for wanted in kinds):
         return Dropped(item.path, f"its kind {item.kind!r} is not asked for ({', '.join(kinds)})", "kind")
     for excluded in exclude_licences:
         if excluded.lower() in licence:

@@ -14,8 +14,9 @@ codebooks, a bitrate. `evaluation.json`:
      "measures": [{"name", "label", "better": "higher" | "lower", "decimals", "unit", "note"}, …],
      "not_measured": {"dnsmos_ovrl": "speechmos is not installed: …"},          # of no system, by name of the value
      "systems": [{"name": "speech-16k-v2", "kind": "model" | "codec" | "bound", "label", "about": {…},
-                  "points": [{"name": "speech-16k-v2@8", "label": "8 codebooks", "codebooks": 8 | null, "kbps": 4.0 | null,
-                              "kbps_by_entropy": 3.61 | null, "tokens_per_second": 400.0 | null,
+                  "points": [{"name": "speech-16k-v2@8", "label": "8 codebooks", "codebooks": 8 | null,
+                              "kbps": 4.0 | null, "kbps_by_entropy": 3.61 | null,
+                              "tokens_per_second": 400.0 | null,
                               "encode_times_real_time": 93.1 | null, "decode_times_real_time": 80.0 | null,
                               "values": {"pesq_wb": {"mean", "low", "high", "speakers_low", "speakers_high", "files"}},
                               "unscored": {"pesq_wb": {"the reference is silent": 2}}}, …],
@@ -30,6 +31,66 @@ A line of `files.jsonl`:
     {"path", "sha256", "speaker", "kind", "seconds", "system": "opus", "point": "opus@12", "kbps": 11.6,
      "values": {"pesq_wb": 3.8, …}, "unscored": {"f0_correlation": "no voiced frame in common"}, "problems": ["…"]}
 
-`low` and `high` are the 95 % bootstrap interval over files, `speakers_low` and `speakers_high` that over speakers (whole
-speakers drawn with all their files). A value that could not be computed is left out and its reason kept; it is never 0.
+`low` and `high` are the 95 % bootstrap interval over files, `speakers_low` and `speakers_high` that over speakers
+(whole speakers drawn with all their files). A value that could not be computed is left out and its reason kept; it is
+never 0. Text is UTF-8. `journal.jsonl` holds the rows while an evaluation goes on, so that a killed one goes on too.
 """
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vqaudio.io import write_aside
+
+FORMAT, VERSION = "vqaudio-evaluation", 1
+SUMMARY_NAME, ROWS_NAME, CLIPS_NAME, JOURNAL_NAME = "evaluation.json", "files.jsonl", "clips", "journal.jsonl"
+
+Row = dict[str, Any]
+Summary = dict[str, Any]
+
+
+class ResultsError(ValueError):
+    """Results that cannot be read, or cannot be compared; the message names the file and says why."""
+
+
+def is_evaluation(folder: str | Path) -> bool:
+    """Whether a folder holds a finished evaluation."""
+    return (Path(folder) / SUMMARY_NAME).is_file()
+
+
+def write_results(folder: Path, summary: Mapping[str, Any], rows: Sequence[Row]) -> None:
+    """Both files, each written aside and renamed, the rows first."""
+    lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows]
+    text = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    for name, content in ((ROWS_NAME, "".join(lines)), (SUMMARY_NAME, text)):
+        with write_aside(folder / name) as partial:
+            partial.write_text(content, encoding="utf-8", newline="\n")
+
+
+def read_summary(folder: str | Path) -> Summary:
+    """`evaluation.json` of a folder. ResultsError for what is not one, or is of a later version."""
+    path = Path(folder) / SUMMARY_NAME
+    if not path.is_file():
+        raise ResultsError(f"{folder}: holds no {SUMMARY_NAME}; the folder that `vqaudio evaluate --out` wrote is wanted")
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ResultsError(f"{path}: not JSON ({error})") from error
+    if not isinstance(summary, dict) or summary.get("format") != FORMAT:
+        raise ResultsError(f"{path}: is no evaluation; its format would be {FORMAT!r}")
+    if summary.get("version") != VERSION:
+        raise ResultsError(f"{path}: version {summary.get('version')!r} of the format, and {VERSION} can be read")
+    return summary
+
+
+def read_rows(folder: str | Path) -> list[Row]:
+    """`files.jsonl` of a folder, line by line."""
+    path = Path(folder) / ROWS_NAME
+    try:
+        with path.open(encoding="utf-8", newline="\n") as file:
+            return [json.loads(line) for line in file if line.strip()]
+    except OSError as error:
+        raise ResultsError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise ResultsError(f"{path}: not JSON lines ({error})") from error

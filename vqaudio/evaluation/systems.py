@@ -1,4 +1,4 @@
-"""What can be evaluated: anything that takes a recording and gives back what it makes of it, at one or more settings."""
+"""What can be evaluated: anything that takes a recording and gives back what it makes of it, at one or more points."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -26,6 +26,7 @@ class Decoded:
     num_bits: int | None  # of the coded form, headers of the container not counted where that can be told; None: none
     encode_seconds: float | None = None
     decode_seconds: float | None = None
+    problems: tuple[str, ...] = ()  # what a reader of the scores must know about this one, in words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,4 +59,4 @@ class System(Protocol):
         """What identifies it in results: fingerprints of a model, versions and commands of a program."""
 
     def reconstruct(self, audio: Tensor, sample_rate: int) -> Reconstruction:
-        """(1, T) float32, a whole recording mixed down, at its own rate. ValueError or OSError for what it cannot do."""
+        """(1, T) float32, a whole recording mixed down, at its own rate. ValueError or OSError if it cannot."""
