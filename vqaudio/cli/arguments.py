@@ -12,6 +12,7 @@ from vqaudio import __version__
 from vqaudio.cli.coding import UsageError, decode, encode, reconstruct
 from vqaudio.cli.corpora import NAMES
 from vqaudio.cli.doctor import doctor
+from vqaudio.cli.evaluation import compare, evaluate, score
 from vqaudio.cli.info import info
 from vqaudio.cli.interrupts import interruptible
 from vqaudio.cli.reporting import in_one_sentence, note
@@ -83,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_info(commands)
     _add_training(commands)
     _add_runs(commands)
+    _add_evaluation(commands)
     return parser
 
 
@@ -148,6 +150,56 @@ def _add_streaming(command: argparse.ArgumentParser, name: str) -> None:
     if name == "encode":
         group.add_argument("--input-rate", type=_count, metavar="HZ", help="of bare samples; default: the model's")
         group.add_argument("--input-channels", type=_count, metavar="C", help="of bare samples; default: 1")
+
+
+def _add_evaluation(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "score models on recordings, with other codecs beside them; docs/evaluation.md has the rules"
+    command = commands.add_parser("evaluate", help=text, description=text, allow_abbrev=False)
+    command.set_defaults(run=evaluate)
+    command.add_argument("things", nargs="+", metavar="MODEL… DATA", help="models, then a manifest or a folder")
+    command.add_argument(
+        "--codec",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="what to put beside them: default, none, such as opus@8,16, or a command as NAME='CMD {in} {out}'; may be "
+        "repeated; default: default",
+    )
+    command.add_argument("--codebooks", type=_count, nargs="+", metavar="K", help="default: 1, 2, 4, … and all")
+    _add_scoring(command)
+
+    text = "score decoded files against their references, whatever made them"
+    command = commands.add_parser("score", help=text, description=text, allow_abbrev=False)
+    command.set_defaults(run=score)
+    command.add_argument("reference", type=Path, metavar="REF", help="a folder, a manifest or a file")
+    command.add_argument("decoded", type=Path, metavar="DEC", help="a folder of files of the same names, or a file")
+    command.add_argument("--name", help="of what made them; default: the name of DEC")
+    command.add_argument("--kbps", type=float, metavar="R", help="that it needed, in kbit/s; default: not known")
+    _add_scoring(command)
+
+    text = "paired differences of two evaluations; may the second model replace the first?"
+    command = commands.add_parser("compare", help=text, description=text, allow_abbrev=False)
+    command.set_defaults(run=compare)
+    command.add_argument("a", metavar="A", help="the folder of an evaluation, or FOLDER:SYSTEM")
+    command.add_argument("b", metavar="B", help="likewise; differences are B - A")
+    command.add_argument("--out", type=Path, metavar="FILE", help="write the comparison as JSON")
+
+
+def _add_scoring(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--out", type=_folder, required=True, metavar="DIR", help="folder for results and report")
+    command.add_argument("--split", help="of the manifest, such as test; default: all")
+    command.add_argument("--kind", choices=("speech", "music"), help="default: as the manifest has it, else speech")
+    command.add_argument("--limit", type=_count, metavar="N", help="no more than N recordings, evenly picked")
+    command.add_argument("--metrics", nargs="+", metavar="NAME", help="default: all that fit the kind")
+    command.add_argument("--sample-rate", type=_count, metavar="HZ", help="to score at; default: 16000, music 44100")
+    command.add_argument("--workers", type=_number, metavar="N", help="processes; 0: this one; default: one per core")
+    command.add_argument("--clips", type=_number, default=4, metavar="N", help="to listen to; default: %(default)s")
+    command.add_argument(
+        "--transcribe", metavar="MODULE_OR_FILE:FUNCTION", help="(audio, rate) -> text, for the word error rate"
+    )
+    command.add_argument(
+        "--embed", metavar="MODULE_OR_FILE:FUNCTION", help="(audio, rate) -> vector, for the likeness of speakers"
+    )
 
 
 def _add_info(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -253,6 +305,12 @@ def _folder(text: str) -> Path:
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a positive whole number")
+    return int(text)
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 on")
     return int(text)
 
 

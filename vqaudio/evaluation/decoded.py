@@ -25,7 +25,7 @@ MIN_ENVELOPE_DB = 3.0  # standard deviation of the levels; a steady sound has no
 
 @dataclass(frozen=True)
 class DecodedFolder:
-    """`name` stands for it in results."""
+    """`name` stands for it in results. A file in the place of the folder is the decoded file of any recording."""
 
     folder: str
     name: str
@@ -51,6 +51,8 @@ class DecodedFolder:
 
     def find(self, path: str) -> Path:
         """The decoded file for the recording listed as `path`. ValueError if there is none, or more than one."""
+        if Path(self.folder).is_file():
+            return Path(self.folder)
         base = Path(self.folder) / Path(path).with_suffix("")
         found = [file for file in sorted(base.parent.glob("*")) if file.stem == base.name and _is_audio(file)]
         if not found:
@@ -67,11 +69,11 @@ class DecodedFolder:
         audio = mix_down(audio)
         problems = check_pair(resample(audio, rate, scoring_rate), reference, scoring_rate)
         if rate < scoring_rate:
-            problems.append(f"decoded at {rate:,} Hz and scored at {scoring_rate:,} Hz: nothing is above {rate / 2:,.0f} Hz")
+            problems.append(
+                f"decoded at {rate:,} Hz and scored at {scoring_rate:,} Hz: nothing is above {rate / 2:,.0f} Hz"
+            )
         bits = None if self.kbps is None else round(1000 * self.kbps * reference.shape[-1] / scoring_rate)
-        decoded = Decoded(
-            point=self.points[0], audio=audio, sample_rate=rate, num_bits=bits, problems=tuple(problems)
-        )
+        decoded = Decoded(point=self.points[0], audio=audio, sample_rate=rate, num_bits=bits, problems=tuple(problems))
         return Reconstruction(decoded=(decoded,))
 
 
@@ -111,7 +113,9 @@ def _envelope_correlation(one: Tensor, other: Tensor, sample_rate: int) -> float
     if len(one) < 10 * size:
         return None
     power = [signal.unfold(0, size, size).square().mean(dim=1) for signal in (one, other)]
-    levels = [10 * (each + 1e-7).log10() for each in power]  # -70 dBFS: below, noise shaping differs from codec to codec
+    levels = [
+        10 * (each + 1e-7).log10() for each in power
+    ]  # -70 dBFS: below, noise shaping differs from codec to codec
     if min(float(level.std()) for level in levels) < MIN_ENVELOPE_DB:
         return None
     return float(torch.corrcoef(torch.stack(levels))[0, 1])

@@ -1,4 +1,4 @@
-"""What a codec does at the ends of a clip, and what silence comes back as: laws that need a trained model and real sound.
+"""What a codec does at the ends of a clip, and what silence comes back as.
 
 A clip of two seconds is cut where its ends are as loud as its inside, and coded by itself.
 """

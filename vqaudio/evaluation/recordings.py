@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from vqaudio.data.manifest import Item, candidates, is_of_kind
+from vqaudio.data.manifest import Item, Manifest, candidates, is_of_kind
 from vqaudio.evaluation.measures import Kind
 
 
@@ -28,7 +28,9 @@ class Selection:
     recordings: tuple[Recording, ...]
 
 
-def select(source: str | Path, *, split: str | None = None, kind: Kind | None = None, limit: int | None = None) -> Selection:
+def select(
+    source: str | Path, *, split: str | None = None, kind: Kind | None = None, limit: int | None = None
+) -> Selection:
     """Take from a manifest, a folder of one, a folder of audio files or a single file.
 
     `kind` may be left out where the manifest tells, and is speech where nothing does. `limit` takes so many, evenly
@@ -38,10 +40,10 @@ def select(source: str | Path, *, split: str | None = None, kind: Kind | None = 
     if kind is not None and kind not in get_args(Kind):
         raise ValueError(f"kind {kind!r} is unknown; known: {', '.join(get_args(Kind))}")
     if source.is_file() and source.suffix.lower() not in (".jsonl", ".tsv"):
-        root, items = source.parent, (Item(path=source.name),)
+        manifest = Manifest(source.parent, (Item(path=source.name),))
     else:
         manifest = candidates(source)
-        root, items = manifest.root, manifest.items
+    root, items = manifest.root, manifest.items
     splits = sorted({item.split for item in items if item.split})
     if split is not None:
         items = tuple(item for item in items if item.split == split)
@@ -54,7 +56,8 @@ def select(source: str | Path, *, split: str | None = None, kind: Kind | None = 
     if limit is not None and limit < len(chosen):
         chosen = [chosen[i * len(chosen) // limit] for i in range(limit)]
     recordings = tuple(
-        Recording(path=item.path, file=root / item.path, speaker=item.speaker, kind=item.kind or kind) for item in chosen
+        Recording(path=item.path, file=root / item.path, speaker=item.speaker, kind=item.kind or kind)
+        for item in chosen
     )
     return Selection(source=source, split=split, kind=kind, recordings=recordings)
 
@@ -63,9 +66,8 @@ def _kind_of(items: Sequence[Item], source: Path) -> Kind:
     listed = {item.kind for item in items if item.kind}
     found = [kind for kind in get_args(Kind) if any(is_of_kind(item, kind) for item in items if item.kind)]
     if len(found) > 1 or (listed and not found):
-        raise ValueError(
-            f"{source}: holds {', '.join(sorted(listed))}; say which is meant, --kind {' or --kind '.join(get_args(Kind))}"
-        )
+        choice = " or ".join(f"--kind {kind}" for kind in get_args(Kind))
+        raise ValueError(f"{source}: holds {', '.join(sorted(listed))}; say which is meant, {choice}")
     return found[0] if found else "speech"
 
 

@@ -72,7 +72,9 @@ def read_summary(folder: str | Path) -> Summary:
     """`evaluation.json` of a folder. ResultsError for what is not one, or is of a later version."""
     path = Path(folder) / SUMMARY_NAME
     if not path.is_file():
-        raise ResultsError(f"{folder}: holds no {SUMMARY_NAME}; the folder that `vqaudio evaluate --out` wrote is wanted")
+        raise ResultsError(
+            f"{folder}: holds no {SUMMARY_NAME}; the folder that `vqaudio evaluate --out` wrote is wanted"
+        )
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

@@ -29,8 +29,10 @@ def score(estimate: Tensor, reference: Tensor, sample_rate: int, measures: Seque
             "both must be the same (1, samples)"
         )
     scores = Scores()
-    silent = "the recording is silent" if not reference.any() else "the estimate is silent" if not estimate.any() else ""
-    pairs = {None: (estimate, reference)}
+    silent = (
+        "the recording is silent" if not reference.any() else "the estimate is silent" if not estimate.any() else ""
+    )
+    pairs = {sample_rate: (estimate, reference)}
     for measure in measures:
         names = [value.name for value in measure.values]
         if measure.missing is not None:
@@ -38,13 +40,13 @@ def score(estimate: Tensor, reference: Tensor, sample_rate: int, measures: Seque
         if silent:
             scores.unscored.update(dict.fromkeys(names, silent))
             continue
-        rate = measure.sample_rate
+        rate = measure.sample_rate or sample_rate
         if rate not in pairs:
             pairs[rate] = (resample(estimate, sample_rate, rate), resample(reference, sample_rate, rate))
         one, other = (signal[0].contiguous().numpy() for signal in pairs[rate])
         try:
             with torch.inference_mode():
-                found = measure.compute(one, other, rate or sample_rate)
+                found = measure.compute(one, other, rate)
             for name in names:
                 if not math.isfinite(found[name]):
                     raise NotMeasuredError(f"its value is {found[name]}")
