@@ -10,6 +10,7 @@ from vqaudio.checkpoint import save_codec
 from vqaudio.models import (
     Codec,
     CodecConfig,
+    ISTFTDecoderConfig,
     PlainDecoderConfig,
     PlainEncoderConfig,
     SeanetDecoderConfig,
@@ -21,6 +22,7 @@ from vqaudio.tokenizer import AudioTokenizer
 SAMPLE_RATE, HOP = 1_600, 20
 SEANET_ENCODER = SeanetEncoderConfig(strides=(4, 5), channels=(8, 16), units=(1, 1), blocks=1)
 SEANET_DECODER = SeanetDecoderConfig(strides=(5, 4), channels=(16, 8), units=(1, 1), blocks=1)
+ISTFT_DECODER = ISTFTDecoderConfig(strides=(2, 10), channels=32, blocks=1)
 PLAIN_ENCODER = PlainEncoderConfig(strides=(4, 5), channels=8)
 PLAIN_DECODER = PlainDecoderConfig(strides=(5, 4), channels=8)
 RESIDUAL = ResidualVQConfig(dim=16, num_codebooks=3, codebook_size=32, codebook_dim=4)
@@ -48,6 +50,7 @@ CONFIGS = {
         quantizer=FSQConfig(dim=16, num_codebooks=2, levels=(4, 3)),
         decoder=SEANET_DECODER,
     ),
+    "istft": CodecConfig(sample_rate=SAMPLE_RATE, encoder=SEANET_ENCODER, quantizer=RESIDUAL, decoder=ISTFT_DECODER),
 }
 KINDS = tuple(CONFIGS)
 

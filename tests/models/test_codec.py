@@ -4,15 +4,18 @@ import copy
 import dataclasses
 from fractions import Fraction
 from functools import lru_cache
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
+from scipy.fft import dct
 from torch import Tensor
 
 from tests.tiny import (
     CONFIGS,
     HOP,
+    ISTFT_DECODER,
     KINDS,
     PLAIN_DECODER,
     PLAIN_ENCODER,
@@ -26,13 +29,16 @@ from tests.tiny import (
 from vqaudio.models import (
     Codec,
     CodecConfig,
+    ISTFTDecoderConfig,
     PlainDecoderConfig,
     PlainEncoderConfig,
     SeanetDecoderConfig,
     SeanetEncoderConfig,
 )
-from vqaudio.nn import Stream
+from vqaudio.models.seanet import LEVEL_GAIN
+from vqaudio.nn import LevelCompressor, Stream
 from vqaudio.nn.companding import mu_law_decode
+from vqaudio.nn.spectral import InverseSTFT, Polar
 from vqaudio.quantize import VQConfig
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
@@ -54,6 +60,12 @@ SIDES = {
         SeanetEncoderConfig(strides=(2, 3), channels=(4, 6), units=(3, 1), unit_kernel=3, dilations=(1, 5), blocks=0),
         SeanetDecoderConfig(strides=(3, 2), channels=(6, 4), units=(1, 3), unit_kernel=3, dilations=(1, 5), blocks=0),
     ),
+    "istft": (SEANET_ENCODER, ISTFT_DECODER),
+    "istft-unit-look-ahead-0": (
+        SEANET_ENCODER,
+        dataclasses.replace(ISTFT_DECODER, phase="unit", look_ahead_frames=0),
+    ),
+    "istft-one-spectrum": (SEANET_ENCODER, ISTFTDecoderConfig(strides=(1, 20), overlap=3, channels=6, blocks=0)),
 }
 every_side = pytest.mark.parametrize("side", SIDES)
 
@@ -147,7 +159,7 @@ def test_latents_see_their_look_ahead_and_no_further(side: str, data: st.DataObj
     first = max(0, sample // hop - look_ahead)
     last = sample // hop - look_ahead + codec.encoder_receptive_field_frames
     assert all(first <= frame <= last for frame in frames)
-    if "seanet" in side and frames:  # rectifiers may hide a sample
+    if "plain" not in side and frames:  # rectifiers may hide a sample
         assert frames[0] == first
 
 
@@ -172,7 +184,7 @@ def test_samples_see_the_decoders_look_ahead_and_no_further(side: str, data: st.
     frames = {sample // codec.hop_length for sample in influence(codec.decode_latents, x, place)}  # type: ignore[arg-type]
     first, last = place - look_ahead, place - look_ahead + codec.decoder_receptive_field_frames
     assert all(first <= frame <= last for frame in frames)
-    if "seanet" in side:
+    if "plain" not in side:
         assert min(frames) == max(0, first)
 
 
@@ -279,6 +291,57 @@ def test_seanet_starts_as_a_block_transform_coder() -> None:
     for audio in (smooth, 0.1 * smooth):
         error = codec(audio, quantize=False).audio - audio
         assert 10 * torch.log10(audio.square().sum() / error.square().sum()) > 10
+
+
+@pytest.mark.parametrize("look_ahead", [0, 1, 2, 4])
+@pytest.mark.parametrize("geometry", [{}, {"strides": (1, 20), "overlap": 4}, {"strides": (4, 5), "overlap": 2}])
+def test_istft_starts_as_the_inverse_of_the_block_transform(look_ahead: int, geometry: dict[str, Any]) -> None:
+    """Coefficients of cosines, each frame by itself -> the samples, as exactly as the windows' future is seen."""
+    config = dataclasses.replace(ISTFT_DECODER, channels=80, look_ahead_frames=look_ahead, **geometry)
+    codec = CodecConfig(
+        sample_rate=SAMPLE_RATE, encoder=SEANET_ENCODER, quantizer=VQConfig(dim=HOP), decoder=config
+    ).build()
+    audio = noise(1, 40 * HOP)
+    coefficients = torch.from_numpy(dct(audio.view(40, HOP).numpy(), norm="ortho", axis=1)).t()[None]  # (1, HOP, 40)
+    estimate = codec.decode_latents(LevelCompressor()(LEVEL_GAIN * coefficients))
+    inner = slice(4 * HOP, -4 * HOP)
+    error = (estimate[0] - audio)[:, inner].square().mean() / audio[:, inner].square().mean()
+    spectra, hop = config.strides
+    reach = (hop * (spectra - 1 + config.overlap) - 1) // HOP
+    assert error < (1e-5 if look_ahead >= reach else 1.0)  # what is not seen is taken for silence
+
+
+def test_istft_of_a_known_spectrum() -> None:
+    """One spectrum alone is its windowed wave, from its own first sample on; by torch's inverse transform."""
+    layer = InverseSTFT(spectra=2, hop=10, overlap=4)
+    spectrum = torch.complex(*noise(2, 21, seed=3))
+    spectrum.imag[[0, -1]] = 0.0
+    frames = torch.zeros(1, 2, 2, 21, 4)  # (B, spectra, parts, F, N)
+    frames[0, 1, :, :, 1] = torch.view_as_real(spectrum).t()
+    audio = layer(frames.flatten(1, 3))[0, 0]
+    window = torch.hann_window(40)
+    expected = torch.zeros(80)
+    expected[30:70] = torch.fft.irfft(spectrum) * window / 1.5  # four squares of Hann windows sum to 1.5
+    torch.testing.assert_close(audio, expected, atol=1e-6, rtol=1e-5)
+
+
+def test_polar_by_hand() -> None:
+    logarithms = torch.tensor([0.5, 9.0]).view(1, 2, 1)
+    z = torch.tensor([3.0, 0.0, 4.0, -0.5]).view(1, 4, 1)  # 3 + 4i, -0.5i
+    free = Polar(spectra=1, bins=2, unit=False)(logarithms, z).flatten()
+    torch.testing.assert_close(free, z.flatten() * torch.tensor([0.5, 5.5, 0.5, 5.5]).exp())
+    unit = Polar(spectra=1, bins=2, unit=True)(logarithms, z).flatten()
+    expected = torch.tensor([0.6, 0.0, 0.8, -1.0]) * torch.tensor([0.5, 5.5, 0.5, 5.5]).exp()
+    torch.testing.assert_close(unit, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_nothing_fixed_is_stored() -> None:
+    assert not [name for name in tiny_codec("istft").state_dict() if "inverse" in name]
+
+
+def test_classes_have_no_spectrum() -> None:
+    with pytest.raises(ValueError, match="a decoder of kind 'istft' makes samples, not 256 channels of classes"):
+        CodecConfig(encoder=SEANET_ENCODER, decoder=ISTFT_DECODER, output="mu_law").build()
 
 
 # ---- the training form
@@ -393,6 +456,9 @@ def test_sides_of_different_hops_are_refused() -> None:
         (SeanetDecoderConfig, {"dilations": ()}, r"dilations \(\), .* must be positive"),
         (PlainEncoderConfig, {"strides": ()}, r"strides \(\) and channels 128 must be positive"),
         (PlainDecoderConfig, {"strides": (4, 0)}, r"strides \(4, 0\) and channels 128 must be positive"),
+        (ISTFTDecoderConfig, {"strides": (0, 160)}, r"strides \(0, 160\), channels 384 .* must be positive"),
+        (ISTFTDecoderConfig, {"overlap": 1}, "overlap is 1 hops of 160 samples; windows must overlap"),
+        (ISTFTDecoderConfig, {"strides": (1, 5), "overlap": 3}, "be of an even number of samples"),
         (CodecConfig, {"sample_rate": 0}, "sample_rate is 0; it must be a positive number of Hz"),
     ],
 )
@@ -403,12 +469,6 @@ def test_impossible_settings_are_refused(config: type, options: dict[str, object
 
 def test_every_kind_of_part_is_tried_here() -> None:
     configs = CONFIGS.values()
-    assert (
-        {config.encoder.kind for config in configs}
-        == {config.decoder.kind for config in configs}
-        == {
-            "seanet",
-            "plain",
-        }
-    )
+    assert {config.encoder.kind for config in configs} == {"seanet", "plain"}
+    assert {config.decoder.kind for config in configs} == {"seanet", "plain", "istft"}
     assert {config.quantizer.kind for config in configs} == {"vq", "residual_vq", "fsq"}

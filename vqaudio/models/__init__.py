@@ -1,4 +1,5 @@
 from vqaudio.models.codec import Codec as Codec, CodecConfig as CodecConfig, CodecOutput as CodecOutput
+from vqaudio.models.istft import ISTFTDecoder as ISTFTDecoder, ISTFTDecoderConfig as ISTFTDecoderConfig
 from vqaudio.models.presets import PRESETS as PRESETS
 from vqaudio.models.seanet import (
     SeanetDecoder as SeanetDecoder,

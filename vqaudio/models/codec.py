@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vqaudio.models.istft import ISTFTDecoderConfig
 from vqaudio.models.seanet import SeanetDecoderConfig, SeanetEncoderConfig, history_samples
 from vqaudio.models.vqvae import PlainDecoderConfig, PlainEncoderConfig
 from vqaudio.nn import Stream, at_least_float32, name_streams
@@ -34,7 +35,7 @@ class CodecConfig:
     sample_rate: int = 16_000  # Hz
     encoder: SeanetEncoderConfig | PlainEncoderConfig = field(default_factory=SeanetEncoderConfig)
     quantizer: ResidualVQConfig | VQConfig | FSQConfig = field(default_factory=ResidualVQConfig)
-    decoder: SeanetDecoderConfig | PlainDecoderConfig = field(default_factory=SeanetDecoderConfig)
+    decoder: SeanetDecoderConfig | PlainDecoderConfig | ISTFTDecoderConfig = field(default_factory=SeanetDecoderConfig)
     output: Literal["waveform", "mu_law"] = "waveform"  # what the decoder emits: samples, or logits of 256 classes
 
     def __post_init__(self) -> None:

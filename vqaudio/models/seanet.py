@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from vqaudio.nn import CausalConv1d, CausalConvTranspose1d, ChannelNorm, LevelCompressor, LevelExpander, Snake, Stream
 
 
-def _aligning_conv(in_channels: int, out_channels: int, *, look_ahead: int) -> CausalConv1d:
+def aligning_conv(in_channels: int, out_channels: int, *, look_ahead: int) -> CausalConv1d:
     """A convolution over one past frame, the frame itself and `look_ahead` later ones, that starts as the frame itself.
 
     A side with a look-ahead runs late, so its input has to wait `look_ahead` frames for its output, while skips carry
@@ -157,7 +157,7 @@ class SeanetEncoder(nn.Module):
             width = channels
         layers += [FrameBlock(width, expansion=config.expansion) for _ in range(config.blocks)]
         self.layers = nn.ModuleList(layers)
-        self.project = _aligning_conv(width, dim, look_ahead=config.look_ahead_frames)
+        self.project = aligning_conv(width, dim, look_ahead=config.look_ahead_frames)
         self.compress = LevelCompressor()
         _start_encoder_as_transform(self)
 
@@ -176,7 +176,7 @@ class SeanetDecoder(nn.Module):
         super().__init__()
         self.look_ahead_frames = config.look_ahead_frames
         width = config.channels[0]
-        layers: list[nn.Module] = [_aligning_conv(dim, width, look_ahead=config.look_ahead_frames)]
+        layers: list[nn.Module] = [aligning_conv(dim, width, look_ahead=config.look_ahead_frames)]
         layers += [FrameBlock(width, expansion=config.expansion) for _ in range(config.blocks)]
         widths = (*config.channels[1:], out_channels)
         for index, (stride, units, width_out) in enumerate(zip(config.strides, config.units, widths, strict=True)):
@@ -204,7 +204,7 @@ class SeanetDecoder(nn.Module):
 #     1 ch   /8    8 of 32 ch   /5   40 of 80 ch   /4   160 of 160 ch   /2   320 of 320 ch   DCT   128 latents
 #
 # Speech at its usual -25 dBFS runs through at about this level, where Snake bends a little:
-_LEVEL_GAIN = 4.0
+LEVEL_GAIN = 4.0
 # and bends less in the channels that carry the waveform.
 _CARRIER_ALPHA = 0.05
 
@@ -223,13 +223,13 @@ def _start_encoder_as_transform(encoder: SeanetEncoder) -> None:
                 # the newest `stride` of the 2 * stride taps are this frame
                 weight[channel, channel % incoming, stride + channel // incoming] = 1.0
             if incoming == 1:
-                weight.mul_(_LEVEL_GAIN)
+                weight.mul_(LEVEL_GAIN)
         elif isinstance(layer, ResidualUnit):
             layer.activation_in.alpha[:carried] = _CARRIER_ALPHA
     weight = encoder.project.conv.weight  # (D, C, taps), aligned on tap 1
     rows = min(len(weight), carried)
     weight[:rows] = 0.0
-    weight[:rows, :carried, 1] = _cosines(rows, carried)
+    weight[:rows, :carried, 1] = cosines(rows, carried)
 
 
 @torch.no_grad()
@@ -240,7 +240,7 @@ def _start_decoder_as_transform(decoder: SeanetDecoder) -> None:
     carried = min(prod(strides), first.conv.out_channels)
     columns = min(first.conv.in_channels, carried)
     first.conv.weight[:carried] = 0.0
-    first.conv.weight[:carried, :columns, 1] = _cosines(columns, carried).t()
+    first.conv.weight[:carried, :columns, 1] = cosines(columns, carried).t()
     for layer in decoder.layers:
         if isinstance(layer, Snake):
             layer.alpha[:carried] = _CARRIER_ALPHA
@@ -252,10 +252,10 @@ def _start_decoder_as_transform(decoder: SeanetDecoder) -> None:
                 weight[channel // outgoing, channel % outgoing, channel, 1] = 1.0  # tap 1 is this frame
             carried = outgoing
             if layer is decoder.layers[-1]:
-                weight.mul_(1.0 / _LEVEL_GAIN)
+                weight.mul_(1.0 / LEVEL_GAIN)
 
 
-def _cosines(rows: int, length: int) -> Tensor:
+def cosines(rows: int, length: int) -> Tensor:
     """The first `rows` of the orthonormal DCT-II of `length` samples, (rows, length)."""
     k, n = torch.arange(rows).unsqueeze(1), torch.arange(length)
     basis = torch.cos(torch.pi / length * (n + 0.5) * k) * (2.0 / length) ** 0.5

@@ -99,33 +99,31 @@ class CausalConv1d(Layer):
 
 
 class CausalConvTranspose1d(Layer):
-    """(B, C_in, N) -> (B, C_out, N * stride): a transposed convolution of kernel 2 * stride.
+    """(B, C_in, N) -> (B, C_out, N * stride): a transposed convolution of kernel taps * stride, 2 * stride if not said.
 
-    Each output sample then is covered by exactly two input frames, its own and the one before:
+    Each output sample then is covered by exactly `taps` input frames, its own and those before:
 
         frame        0         1         2
         samples      0 1 2 3   4 5 6 7   8 9 …      (stride 4, kernel 8)
         frame 0      x x x x   x x x x
         frame 1                x x x x   x x …
 
-    which is a two-tap convolution to stride * C_out channels and a reshape: no overlap to add, and the stream state is
-    one frame. Even overlap leaves no checkerboard.
+    which is a convolution of as many taps to stride * C_out channels and a reshape: no overlap to add, and the stream
+    state is taps - 1 frames. Even overlap leaves no checkerboard.
     """
 
-    history = 1
-
-    def __init__(self, in_channels: int, out_channels: int, *, stride: int, bias: bool = True) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int, taps: int = 2, bias: bool = True) -> None:
         super().__init__()
-        self.stride = stride
+        self.stride, self.history = stride, taps - 1
         self.out_channels = out_channels
         self.stream_key = ""
-        self.conv = nn.Conv1d(in_channels, stride * out_channels, 2, bias=bias)
+        self.conv = nn.Conv1d(in_channels, stride * out_channels, taps, bias=bias)
         _start(self.conv)
 
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
         if x.shape[-1] == 0:
             return x.new_zeros(x.shape[0], self.out_channels, 0)
-        y = _convolved(self.conv, _with_history(x, history=1, key=self.stream_key, stream=stream))
+        y = _convolved(self.conv, _with_history(x, history=self.history, key=self.stream_key, stream=stream))
         B, _, N = y.shape
         rows = y.transpose(1, 2).reshape(
             B, N * self.stride, self.out_channels
@@ -207,7 +205,7 @@ class _SumOfProducts(torch.autograd.Function):
         return _sum_of_products(rows, taps, bias, dilation)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         rows, taps = ctx.saved_tensors
         (grad,) = grads  # (B, N, C_out)
         B, L, C_in = rows.shape
@@ -216,10 +214,11 @@ class _SumOfProducts(torch.autograd.Function):
         M = B * L - (L - N)
         sums = F.pad(grad, (0, 0, 0, L - N)).reshape(B * L, -1)[:M]  # zeros where two items would meet
         grad_rows = flat.new_zeros(B * L, C_in) if ctx.needs_input_grad[0] else None
-        grad_taps = torch.empty_like(taps)
+        grad_taps = torch.empty_like(taps) if ctx.needs_input_grad[1] else None  # some are fixed
         for tap in range(len(taps)):
             first = tap * ctx.dilation
-            torch.mm(flat[first : first + M].t(), sums, out=grad_taps[tap])
+            if grad_taps is not None:
+                torch.mm(flat[first : first + M].t(), sums, out=grad_taps[tap])
             if grad_rows is not None:
                 grad_rows[first : first + M].addmm_(sums, taps[tap].t())
         grad_bias = grad.sum(dim=(0, 1)) if ctx.has_bias else None

@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from vqaudio.nn.activation import Snake
 from vqaudio.nn.conv import CausalConv1d, CausalConvTranspose1d, Stream
 from vqaudio.nn.layer import Value
+from vqaudio.nn.spectral import Polar
 
 Operation = Callable[[], Any]
 
@@ -90,6 +91,8 @@ class Program:
             channels, length = step.out_channels, length * step.stride
         elif hasattr(step, "stream_key") or not (isinstance(step, nn.Module) or step in (torch.add, F.relu, F.gelu)):
             raise UnreadableError(f"{step}")  # a layer that keeps time in a way of its own, or an unknown function
+        elif isinstance(step, Polar):
+            channels = step.out_channels
         output = Value(channels, length, self._record)
         self._nodes.append(_Node(step, inputs, output))
         return output
@@ -115,7 +118,7 @@ class Program:
         if isinstance(step, Snake):
             return [lambda: _snake(step, inputs[0], output)]
         if isinstance(step, nn.Module):  # looks at one frame at a time; not worth an operation of its own
-            return [lambda: output.copy_(step(inputs[0].t()[None])[0].t())]
+            return [lambda: output.copy_(step(*(rows.t()[None] for rows in inputs))[0].t())]
         if step is torch.add:
             return [lambda: torch.add(*inputs, out=output)]
         if step is F.relu:
