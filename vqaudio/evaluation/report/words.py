@@ -3,10 +3,10 @@
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeGuard
 
 from vqaudio.training.charts import short
-from vqaudio.training.page_tables import duration, escaped
+from vqaudio.training.page_tables import escaped
 
 DASH = "–"
 
@@ -33,7 +33,8 @@ def rate(kbps: Any) -> str:
     return f"{kbps:.2f}" if kbps < 10 else f"{kbps:.1f}" if kbps < 100 else f"{kbps:,.0f}"
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
+    """A finite one; JSON of others may hold NaN."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -62,11 +63,6 @@ def spoken(value: Any) -> str:
 
 def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'s' * (count != 1)}"
-
-
-def length(seconds: float) -> str:
-    """Of the audio: 84 s, 14 min, 2 h 05 min."""
-    return duration(seconds)
 
 
 def better(measure: Mapping[str, Any]) -> str:
