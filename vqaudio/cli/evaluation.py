@@ -61,8 +61,8 @@ def score(options: Namespace) -> int:
         strangers = unpaired(decoded, paths)
         if len(strangers) and not any(_has_pair(system, path) for path in paths):
             raise ValueError(
-                f"{reference} and {decoded} have no file in common: there is {paths[0]} in one and {strangers[0]} in the "
-                "other; files are paired by their path below the folder, without its ending"
+                f"{reference} and {decoded} have no file in common: there is {paths[0]} in one and {strangers[0]} in "
+                "the other; files are paired by their path below the folder, without its ending"
             )
         for path in strangers[:MOST_PROBLEMS]:
             note(f"{decoded / path}: is of no recording in {reference}")
