@@ -18,6 +18,7 @@ from vqaudio.cli.interrupts import interruptible
 from vqaudio.cli.reporting import in_one_sentence, note
 from vqaudio.cli.runs import report
 from vqaudio.cli.streaming import decode_stream, encode_stream
+from vqaudio.cli.tokens import ALL_NAME, FORMATS as TOKEN_FORMATS, LAYOUTS
 from vqaudio.cli.training import prepare, train
 from vqaudio.pcm import ENCODINGS
 
@@ -55,6 +56,8 @@ def _streaming(options: argparse.Namespace) -> Callable[[argparse.Namespace], in
     if options.run not in (encode, decode):
         return None
     if options.stream:
+        if options.run is encode and options.layout is not None:
+            raise UsageError("--layout writes files: leave out --stream")
         return encode_stream if options.run is encode else decode_stream
     if not options.files or options.out is None:
         raise UsageError("files and --out are wanted, or --stream")
@@ -90,8 +93,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_coding(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     described = {
-        "encode": (encode, "audio files -> code files (.vqt)"),
-        "decode": (decode, "code files -> audio files"),
+        "encode": (encode, "audio files -> code files (.vqt), or token files (--layout)"),
+        "decode": (decode, "code files, or token files -> audio files"),
         "reconstruct": (reconstruct, "audio files -> code files and what they decode to, with figures for each"),
     }
     for name, (run, text) in described.items():
@@ -126,8 +129,28 @@ def _add_coding(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
                 help="of the decoded audio; default: model",
             )
             command.add_argument("--format", choices=FORMATS, help=f"of the audio files; default: {FORMATS[0]}")
+        if name == "encode":
+            _add_tokens(command)
         if streams:
             _add_streaming(command, name)
+
+
+def _add_tokens(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group(
+        "token files",
+        "ids in the order in which a language model reads them, with a space.json that says what they are",
+    )
+    group.add_argument("--layout", choices=LAYOUTS, help="write tokens in this order; docs/sequence_models.md")
+    group.add_argument(
+        "--format",
+        choices=TOKEN_FORMATS,
+        help=f"jsonl (default): one {ALL_NAME} for all, with lengths; npy, txt: a file for each, without",
+    )
+    group.add_argument(
+        "--first-id", type=int, default=0, metavar="V", help="ids begin at V, behind a text vocabulary of V; default: 0"
+    )
+    group.add_argument("--no-offsets", action="store_true", help="flat: the same ids for the codes of all codebooks")
+    group.add_argument("--begin-end", action="store_true", help="add the begin and end ids to each sequence")
 
 
 def _add_streaming(command: argparse.ArgumentParser, name: str) -> None:

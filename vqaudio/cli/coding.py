@@ -4,15 +4,19 @@ import threading
 import time
 from argparse import Namespace
 from collections.abc import Callable
+from contextlib import ExitStack
 from math import inf
 from pathlib import Path
 from typing import Any
 
 from vqaudio.cli.files import Plan, Task, plan
-from vqaudio.cli.reporting import Progress, note, run_tasks, say
+from vqaudio.cli.reporting import Progress, in_one_sentence, note, run_tasks, say
+from vqaudio.cli.tokens import recordings, space_for, token_writer, unusable
 from vqaudio.codes import Codes
 from vqaudio.engine import Crew
 from vqaudio.io import AUDIO_EXTENSIONS, AudioWriter
+from vqaudio.layouts.files import TOKEN_EXTENSIONS
+from vqaudio.layouts.space import SPACE_NAME
 from vqaudio.tokenizer import AudioTokenizer
 
 CODES_EXTENSION = ".vqt"
@@ -43,40 +47,73 @@ class Totals:
 
 
 def encode(options: Namespace) -> int:
-    """Audio files -> code files."""
-    todo = plan(options.files, options.out, extensions=AUDIO_EXTENSIONS, suffixes=[CODES_EXTENSION])
+    """Audio files -> code files, or token files."""
+    if why := unusable(options):
+        raise UsageError(why)
+    suffix = CODES_EXTENSION if options.layout is None else f".{options.format or 'jsonl'}"
+    todo = plan(options.files, options.out, extensions=AUDIO_EXTENSIONS, suffixes=[suffix])
     tokenizer, num_codebooks = load_tokenizer(options)
-    with tokenizer.crew("encode", options.workers, num_codebooks=num_codebooks) as crew:
-        totals = Totals()
+    with ExitStack() as stack:
+        crew = stack.enter_context(tokenizer.crew("encode", options.workers, num_codebooks=num_codebooks))
+        totals, tokens = Totals(), None
+        if options.layout is not None:
+            tokens = stack.enter_context(
+                token_writer(space_for(options, tokenizer, num_codebooks), options.out, options)
+            )
+        numbers = {task: number for number, task in enumerate(todo.tasks)}
 
         def work(task: Task, progress: Progress) -> None:
-            codes = tokenizer.encode(
-                task.source,
-                num_codebooks=num_codebooks,
-                channels=options.channels,
-                workers=crew,
-                progress=progress,
-                **_excerpt(options),
-            )
-            _save(codes, task.outputs[0])
+            try:
+                codes = tokenizer.encode(
+                    task.source,
+                    num_codebooks=num_codebooks,
+                    channels=options.channels,
+                    workers=crew,
+                    progress=progress,
+                    **_excerpt(options),
+                )
+                if tokens is None:
+                    _save(codes, task.outputs[0])
+                else:
+                    tokens.write(numbers[task], task, codes)
+            except Exception:
+                if tokens is not None:
+                    tokens.skip(numbers[task])
+                raise
             totals.add(codes.seconds)
 
         return _run(todo, work, totals, options.out, at_once=crew.capacity)
 
 
 def decode(options: Namespace) -> int:
-    """Code files -> audio files."""
-    todo = plan(options.files, options.out, extensions={CODES_EXTENSION}, suffixes=[_audio_extension(options)])
+    """Code files, or token files, -> audio files."""
+    extensions = {CODES_EXTENSION}
+    if any((Path(name) / SPACE_NAME).is_file() for name in options.files):
+        extensions |= {*TOKEN_EXTENSIONS}
+    todo = plan(options.files, options.out, extensions=extensions, suffixes=[_audio_extension(options)])
     tokenizer, num_codebooks = load_tokenizer(options)
+    if any(task.source.suffix in (".npy", ".txt") for task in todo.tasks):
+        note("token files .npy and .txt hold no lengths: their audio is whole frames, at the model's rate")
     with tokenizer.crew("decode", options.workers) as crew:
         totals = Totals()
 
-        def work(task: Task, progress: Progress) -> None:
-            codes = Codes.load(task.source)
+        def write(codes: Codes, path: Path, progress: Progress) -> None:
             if num_codebooks is not None:
                 codes = codes.prefix(num_codebooks)
-            seconds = _write(tokenizer, codes, task.outputs[0], options, progress, workers=crew)
-            totals.add(seconds)
+            totals.add(_write(tokenizer, codes, path, options, progress, workers=crew))
+
+        def work(task: Task, progress: Progress) -> None:
+            if task.source.suffix not in TOKEN_EXTENSIONS:
+                write(Codes.load(task.source), task.outputs[0], progress)
+                return
+            failures = []
+            for found, place in recordings(task.source, task.outputs[0], tokenizer):
+                try:
+                    write(found(), place, progress)
+                except Exception as error:  # one line must not cost the others their turn
+                    failures.append(in_one_sentence(error))
+            if failures:
+                raise ValueError("; ".join(failures))
 
         return _run(todo, work, totals, options.out, at_once=crew.capacity)
 

@@ -9,6 +9,7 @@ against the fields when it is read; an unknown field, a missing one or another t
 """
 
 import json
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -24,7 +25,7 @@ from vqaudio.io import write_aside
 from vqaudio.layouts.batches import wrapped
 from vqaudio.layouts.flat import CoarseFirst, Flat
 from vqaudio.layouts.index_map import TokenError, integers
-from vqaudio.layouts.reading import Policy
+from vqaudio.layouts.reading import Policy, TokenWarning
 from vqaudio.layouts.stacked import Delay, Parallel
 
 FORMAT = "vqaudio token space"
@@ -139,8 +140,9 @@ class TokenSpace:
         """One sequence, or one for each channel (C, L) or (C, K, L) -> Codes that the tokenizer decodes.
 
         Tokens do not tell how long a recording is within its last frame: without `num_samples` it is that frame
-        whole, and without the two of the source it has the model's rate. Frames that `invalid` cut are gone from all
-        three. A space with a `first_codebook` needs the `coarse` codes before it, and gives them with its own.
+        whole, and without the two of the source it has the model's rate. `num_samples` that needs other frames than
+        there are is refused (CodesError), or left out with a TokenWarning. A space with a `first_codebook` needs the
+        `coarse` codes before it, and gives them with its own.
         """
         values = integers(tokens, "tokens")
         if values.ndim == (2 if self.layout.stacked else 1):
@@ -151,7 +153,11 @@ class TokenSpace:
             codes, sizes = self._after(coarse, codes)
         N = codes.shape[-1]
         whole = N * self.hop_length
-        if num_samples is None or num_samples > whole:
+        if invalid != "refuse" and num_samples is not None and num_samples > whole:
+            lost = f"{num_samples} samples were {-(-num_samples // self.hop_length)} frames, and {N} are there"
+            warnings.warn(lost, TokenWarning, stacklevel=2)
+            num_samples = None
+        if num_samples is None:
             num_samples, source_sample_rate, source_num_samples = whole, None, None
         rate = source_sample_rate or self.sample_rate
         if source_num_samples is None:

@@ -1,0 +1,113 @@
+"""vqaudio encode --layout, and vqaudio decode of what it wrote."""
+
+import threading
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from io import TextIOWrapper
+from pathlib import Path
+
+from vqaudio.cli.files import Task
+from vqaudio.codes import Codes
+from vqaudio.io import write_aside
+from vqaudio.layouts import CoarseFirst, Delay, Flat, Parallel, TokenSpace
+from vqaudio.layouts.files import find_space, json_line, read_sequences, write_sequence
+from vqaudio.layouts.space import SPACE_NAME, AnyLayout
+from vqaudio.tokenizer import AudioTokenizer
+
+FORMATS = ("jsonl", "npy", "txt")
+LAYOUTS = ("flat", "delay", "parallel", "coarse-first")
+ALL_NAME = "tokens.jsonl"  # one for all recordings
+
+
+def space_for(options: Namespace, tokenizer: AudioTokenizer, num_codebooks: int | None) -> TokenSpace:
+    """What --layout, --no-offsets and --first-id mean with this tokenizer."""
+    sizes = tokenizer.codebook_sizes[:num_codebooks]
+    layout: AnyLayout
+    if options.layout == "flat":
+        layout = Flat(codebook_sizes=sizes, offsets=not options.no_offsets, first_id=options.first_id)
+    elif options.layout == "coarse-first":
+        layout = CoarseFirst(codebook_sizes=sizes, first_id=options.first_id)
+    else:
+        layout = (Delay if options.layout == "delay" else Parallel)(codebook_sizes=sizes)
+    return TokenSpace.of(tokenizer, layout)
+
+
+def unusable(options: Namespace) -> str | None:
+    """Why the options that go with --layout cannot go together, or None."""
+    if options.layout is None:
+        given = {"--format": options.format, "--first-id": options.first_id, "--no-offsets": options.no_offsets}
+        given["--begin-end"] = options.begin_end
+        return next((f"{name} goes with --layout, which writes tokens" for name, value in given.items() if value), None)
+    if options.channels != "mix":
+        return "--layout writes one sequence for each file, so its channels are mixed: leave out --channels"
+    if options.no_offsets and options.layout != "flat":
+        return f"--no-offsets goes with --layout flat; {options.layout} has no choice"
+    if options.first_id and options.layout in ("delay", "parallel"):
+        return f"--first-id goes with sequences of one row; {options.layout} has one for each codebook"
+    return None
+
+
+def prepare_folder(space: TokenSpace, out: Path) -> None:
+    """Write space.json; TokenError if another is there, for tokens of two kinds must not lie in one folder."""
+    out.mkdir(parents=True, exist_ok=True)
+    if (out / SPACE_NAME).exists():
+        TokenSpace.load(out / SPACE_NAME, expected=space)
+    else:
+        space.save(out / SPACE_NAME)
+
+
+class TokenWriter:
+    """Writes the tokens of each task: in a file of its own, or as a line, in the order of the tasks, of one for all."""
+
+    def __init__(self, space: TokenSpace, out: Path, *, begin_end: bool, lines: TextIOWrapper | None) -> None:
+        self._space, self._out, self._begin_end, self._file = space, out, begin_end, lines
+        self._waiting: dict[int, str] = {}  # number of a task -> its line; empty if it failed
+        self._next = 0
+        self._lock = threading.Lock()
+
+    def write(self, number: int, task: Task, codes: Codes) -> None:
+        tokens = self._space.to_tokens(codes, begin=self._begin_end, end=self._begin_end)[0]
+        path = task.outputs[0]
+        if self._file is None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_sequence(path, tokens)
+        else:
+            name = path.relative_to(self._out).with_suffix("").as_posix()
+            self._put(number, json_line(name, codes, tokens))
+
+    def skip(self, number: int) -> None:
+        """A task that failed: the others need not wait for its line."""
+        if self._file is not None:
+            self._put(number, "")
+
+    def _put(self, number: int, line: str) -> None:
+        assert self._file is not None
+        with self._lock:
+            self._waiting[number] = line
+            while self._next in self._waiting:
+                self._file.write(self._waiting.pop(self._next))
+                self._next += 1
+
+
+@contextmanager
+def token_writer(space: TokenSpace, out: Path, options: Namespace) -> Iterator[TokenWriter]:
+    """A writer; the file for all appears when the block ends, complete or not at all."""
+    prepare_folder(space, out)
+    if options.format in ("npy", "txt"):
+        yield TokenWriter(space, out, begin_end=options.begin_end, lines=None)
+        return
+    with write_aside(out / ALL_NAME) as aside, open(aside, "w", encoding="utf-8") as file:
+        yield TokenWriter(space, out, begin_end=options.begin_end, lines=file)
+
+
+def recordings(path: Path, output: Path, tokenizer: AudioTokenizer) -> Iterator[tuple[Callable[[], Codes], Path]]:
+    """How to read each recording of a token file, and where its audio goes: those of a .jsonl by their names."""
+    space = TokenSpace.load(find_space(path))
+    space.check_codes_of(tokenizer)
+    for sequence in read_sequences(path):
+        place = output
+        if path.suffix == ".jsonl":
+            place = output.parent / f"{sequence.name}{output.suffix}"
+        yield partial(sequence.to_codes, space), place
