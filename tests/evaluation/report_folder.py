@@ -139,9 +139,7 @@ def _facts(lines: list[dict[str, Any]], codes: dict[str, Codes]) -> dict[str, An
     }
 
 
-def _point(
-    name: str, label: str, books: int | None, kbps: float | None, lines: list[dict[str, Any]]
-) -> dict[str, Any]:
+def _point(name: str, label: str, books: int | None, kbps: float | None, lines: list[dict[str, Any]]) -> dict[str, Any]:
     own = [line for line in lines if line["point"] == name]
     values: dict[str, Any] = {}
     unscored: dict[str, dict[str, int]] = {}

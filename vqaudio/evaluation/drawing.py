@@ -1,8 +1,8 @@
-"""Matplotlib, at arm's length: imported when a figure is drawn, without its global state, and the same bytes each time."""
+"""Matplotlib, at arm's length: imported when a figure is drawn, without its global state, the same bytes each time."""
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vqaudio.io import write_aside
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 FORMATS = (".png", ".svg")
 DOTS_PER_INCH = 160
-SETTINGS = {
+SETTINGS: dict[Any, Any] = {
     "svg.hashsalt": "vqaudio",  # or every file gets other ids
     "svg.fonttype": "none",  # text stays text
     "font.size": 9,
@@ -51,7 +51,7 @@ def save_figure(figure: "Figure", path: str | Path) -> Path:
     kind = path.suffix.lower()[1:]
     with warnings.catch_warnings(), matplotlib.rc_context(SETTINGS), write_aside(path) as partial:
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # a name in a script that the font has not
-        stamp = {"Date": None} if kind == "svg" else {"Software": None}
+        stamp: dict[str, None] = {"Date": None} if kind == "svg" else {"Software": None}
         figure.savefig(partial, format=kind, dpi=DOTS_PER_INCH, metadata=stamp, facecolor="white")
     return path
 

@@ -158,10 +158,11 @@ def _values(evaluation: Evaluation, line: Facts) -> list[str]:
     """The first few values of this very recording."""
     values = line.get("values") or {}
     there = [measure for measure in evaluation.measures if is_number(values.get(measure["name"]))]
-    return [
-        f"{escaped(measure['label'])} <b>{number(values[measure['name']], int(measure.get('decimals', 2)))}</b>"
+    told = [
+        (measure["label"], number(values[measure["name"]], int(measure.get("decimals", 2))))
         for measure in there[:MOST_VALUES]
     ]
+    return [f"<span>{escaped(label)} <b>{value}</b></span>" for label, value in told]
 
 
 def _card(
@@ -190,7 +191,7 @@ def _card(
         f'<div class="picture"><img alt="spectrogram of {escaped(name)}" src="{picture}">'
         f'<div class="hz" aria-hidden="true">{ticks}</div>{pitch}<i></i></div>'
         f'<audio controls preload="metadata" src="{data_uri("audio/flac", path.read_bytes())}"></audio>'
-        f'<p class="scores">{" · ".join(values)}</p></figure>'
+        f'<p class="scores">{" ".join(values)}</p></figure>'
     )
 
 
@@ -212,10 +213,13 @@ def _codes_html(clip: Clip, system: Facts, look: Look) -> str:
         for level, size in enumerate(codes.codebook_sizes)
     ]
     picture = data_uri("image/png", codes_png(values, ranks))
-    packed = data_uri("application/octet-stream", values.astype("<u4" if values.max(initial=0) > 65535 else "<u2").tobytes())
+    packed = data_uri(
+        "application/octet-stream", values.astype("<u4" if values.max(initial=0) > 65535 else "<u2").tobytes()
+    )
     said = f"{plural(K, 'codebook')} × {plural(N, 'frame')}, {float(codes.frame_rate):g} frames/s"
     return (
-        f'<figure class="codes" data-codes="{packed}" data-k="{K}" data-n="{N}" data-rate="{float(codes.frame_rate)!r}">'
+        f'<figure class="codes" data-codes="{packed}" data-k="{K}" data-n="{N}" '
+        f'data-rate="{float(codes.frame_rate)!r}">'
         f"<figcaption><b>{swatch(look)}codes of {escaped(system.get('label') or system['name'])}</b><span>{said}</span>"
         f'</figcaption><div class="grid" style="--k:{K}"><img alt="codes over time" src="{picture}"></div></figure>'
     )
@@ -237,5 +241,6 @@ def _clip_html(evaluation: Evaluation, clip: Clip, looks: dict[str, Look], *, is
     )
     return (
         f'<details class="panel clip"{" open" if is_first else ""}><summary><b>{escaped(facts["name"])}</b>'
-        f'<span class="unit">{escaped(", ".join(details))}</span></summary><div class="sounds">{cards}</div>{below}</details>'
+        f'<span class="unit">{escaped(", ".join(details))}</span></summary>'
+        f'<div class="sounds">{cards}</div>{below}</details>'
     )

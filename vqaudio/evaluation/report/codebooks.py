@@ -12,7 +12,7 @@ from vqaudio.training.charts import SIZE, Axis, codebook_colour, short
 from vqaudio.training.page_tables import escaped
 
 POINTS = 160  # of a drawn line
-LEAST, MOST = 0.01, 100.0  # of even use: the range of the charts
+LEAST, MOST = 0.02, 50.0  # of even use: the range of the charts
 
 
 def codebooks_html(evaluation: Evaluation, looks: dict[str, Look]) -> str:
@@ -53,10 +53,9 @@ def _model_html(system: Facts, look: Look) -> str:
     rows = "".join(_row(book, index, len(books), frame_rate) for index, book in enumerate(books))
     heads = ("codebook", "codes used", "perplexity", "entropy", "effective", "use of its codes, sorted")
     head = "".join(f'<th scope="col">{text}</th>' for text in heads)
-    table = (
-        f'<div class="panel scroll"><table class="facts"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
-    )
-    return f'<div class="model">{title}<div class="books">{table}{_chart(system, books)}</div></div>'
+    table = f'<table class="facts"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+    panel = f'<div class="panel scroll">{table}</div>'
+    return f'<div class="model">{title}<div class="books">{panel}{_chart(system, books)}</div></div>'
 
 
 def _in_all(books: Sequence[Facts], frame_rate: float | None) -> str:
@@ -112,10 +111,10 @@ def _chart(system: Facts, books: Sequence[Facts]) -> str:
     )
     if not lines:
         return ""
-    rows = [(value, 100 * (1 - _height(value))) for value in (0.01, 0.1, 1.0, 10.0, 100.0)]
+    rows = [(value, 100 * (1 - _height(value))) for value in (0.1, 1.0, 10.0)]
     grid = "".join(f"M0 {10 * y:.1f}H{SIZE}" for _, y in rows)
     left = "".join(f'<span style="top:{y:.1f}%">{short(value)}</span>' for value, y in rows)
-    below = "".join(f'<span style="left:{share}%">{share} %</span>' for share in (0, 25, 50, 75, 100))
+    below = "".join(f'<span style="left:{share}%">{share} %</span>' for share in (0, 25, 50, 75))
     chips = "".join(f'<i style="background:{codebook_colour(index, len(books))}"></i>' for index in range(len(books)))
     ends = f'codebook 1 <span class="chips">{chips}</span> {len(books)}' if len(books) > 1 else "codebook 1"
     return (
@@ -124,7 +123,8 @@ def _chart(system: Facts, books: Sequence[Facts]) -> str:
         f'preserveAspectRatio="none" role="img" aria-label="sorted use of the codes of '
         f'{escaped(system.get("label") or system["name"])}"><path class="grid" d="{grid}"/>{lines}</svg>'
         f'<div class="rows">{left}</div><div class="columns">{below}</div></div>'
-        '<span class="hint">across: the codes of a codebook, from the most to the least used</span></figure>'
+        '<span class="hint">across: the codes of a codebook, from the most to the least used, in % of its size</span>'
+        "</figure>"
     )
 
 

@@ -156,7 +156,9 @@ def _legend(evaluation: Evaluation, looks: dict[str, Look]) -> str:
 def _line_svg(line: Line, rates: Axis, axis: Axis) -> str:
     colour, index = line.look.colour, line.look.index
     dashed = ' stroke-dasharray="6 4"' if line.look.dashed else ""
-    pieces, whiskers, faint = [], [], []
+    pieces: list[str] = []
+    whiskers: list[str] = []
+    faint: list[str] = []
     for spot in line.spots:
         x = rates.place(spot.kbps or 1.0)
         pieces.append(f"{x:.1f} {SIZE - axis.place(spot.mean):.1f}")

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vqaudio.evaluation.drawing import FORMATS, SETTINGS, new_figure, plain, save_figure
 from vqaudio.evaluation.report.codebooks import sorted_use
@@ -46,7 +46,9 @@ def _drawn(evaluation: Evaluation) -> list[tuple[str, "Figure"]]:
         figures.append(("rate-quality", _panels(len(charts), draw_curves, legend=True)))
     for index, (measure, _) in enumerate(charts):
         figures.append((measure["name"], _panels(1, lambda axes, _, at=index: draw_curves(axes, at), legend=True)))  # type: ignore[misc]
-    models = [system for system in evaluation.systems if any(book.get("counts") for book in system.get("codebooks") or [])]
+    models = [
+        system for system in evaluation.systems if any(book.get("counts") for book in system.get("codebooks") or [])
+    ]
     if models:
         figures.append(("codebooks", _panels(len(models), lambda axes, index: _codebooks(axes, models[index]))))
     return figures
@@ -62,11 +64,13 @@ def _panels(count: int, draw: "Callable[[Axes, int], None]", *, legend: bool = F
         for index in range(count):
             draw(figure.add_subplot(down, across, index + 1), index)
         if legend:
-            named = {}
+            named: dict[str, Any] = {}
             for axes in figure.axes:
                 for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
                     named.setdefault(label, handle)
-            figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=min(len(named), 2 * across))
+            figure.legend(
+                list(named.values()), list(named), loc="outside lower center", ncols=min(len(named), 2 * across)
+            )
     return figure
 
 
@@ -76,7 +80,7 @@ def _curves(axes: "Axes", measure: Facts, lines: Sequence[Line], kbps: Sequence[
         label = plain(line.system.get("label") or line.system["name"])
         style, colour = "--" if line.look.dashed else "-", line.look.light
         if line.spots:
-            x, y = [spot.kbps for spot in line.spots], [spot.mean for spot in line.spots]
+            x, y = [spot.kbps or 0.0 for spot in line.spots], [spot.mean for spot in line.spots]
             ends = [
                 (
                     spot.mean - spot.found["low"] if is_number(spot.found.get("low")) else 0.0,
@@ -88,7 +92,15 @@ def _curves(axes: "Axes", measure: Facts, lines: Sequence[Line], kbps: Sequence[
             errors = [[max(low, 0.0) for low, _ in ends], [max(high, 0.0) for _, high in ends]]
             marker = SHAPES[line.look.marker]
             axes.errorbar(
-                x, y, yerr=errors, linestyle=style, marker=marker, markersize=4.5, color=colour, label=label, capsize=2  # type: ignore[arg-type]
+                x,
+                y,
+                yerr=errors,
+                linestyle=style,
+                marker=marker,
+                markersize=4.5,
+                color=colour,
+                label=label,
+                capsize=2,
             )
         for spot in line.bounds:
             if axis.low <= spot.mean <= axis.high:

@@ -21,8 +21,10 @@ def files_html(evaluation: Evaluation, looks: dict[str, Look]) -> str:
     """Empty text without a single line."""
     if not evaluation.lines:
         return ""
+    chosen = _first_shown(evaluation)
     options = "".join(
-        f'<option value="{index}">{escaped(text)}</option>' for index, text in enumerate(_labels(evaluation))
+        f'<option value="{index}"{" selected" if index == chosen else ""}>{escaped(text)}</option>'
+        for index, text in enumerate(_labels(evaluation))
     )
     data = json.dumps(table(evaluation, looks), ensure_ascii=False, separators=(",", ":"))
     data = data.replace("<", "\\u003c")  # or a file's name could end the script element
@@ -88,6 +90,16 @@ def _labels(evaluation: Evaluation) -> list[str]:
         label, setting = system.get("label") or system["name"], point.get("label") or ""
         labels.append(label if setting in ("", label) else f"{label}, {setting}")
     return labels
+
+
+def _first_shown(evaluation: Evaluation) -> int:
+    """The last point of the first model, which is what an evaluation is made for."""
+    models = [
+        (system["name"], index)
+        for index, (system, _) in enumerate(evaluation.points())
+        if system.get("kind") == "model"
+    ]
+    return max((index for name, index in models if name == models[0][0]), default=0)
 
 
 def _rounded(value: object, decimals: int) -> float | None:

@@ -34,7 +34,7 @@ def head_html(evaluation: Evaluation, looks: dict[str, Look]) -> str:
         ("speakers", spoken(data["speakers"]) if is_number(data.get("speakers")) else "–"),
         ("systems", str(sum(1 for system in evaluation.systems if system.get("points")))),
         ("points", str(measured)),
-        ("values of each", str(len(shown_measures(evaluation)))),
+        ("measures", str(len(shown_measures(evaluation)))),
     ]
     shown = "".join(f'<div class="tile"><b>{escaped(value)}</b><span>{said}</span></div>' for said, value in tiles)
     names = "".join(
@@ -50,7 +50,8 @@ def head_html(evaluation: Evaluation, looks: dict[str, Look]) -> str:
     )
     return (
         f"<h1>{escaped(title_of(evaluation))}</h1>{pill}"
-        f'<p class="about">{escaped(", ".join(about))}</p><div class="tiles">{shown}</div><div class="key">{names}</div>'
+        f'<p class="about">{escaped(", ".join(about))}</p><div class="tiles">{shown}</div>'
+        f'<div class="key">{names}</div>'
     )
 
 
@@ -108,32 +109,27 @@ def missing_html(evaluation: Evaluation) -> str:
         if not system.get("points") or system.get("not_measured")
     ]
     items += [(labels.get(name, name), why) for name, why in evaluation.not_measured.items()]
-    for system, point in evaluation.points():
+    rows = [(what, "everywhere", why) for what, why in items]
+    where: dict[tuple[str, str], list[str]] = {}
+    for _, point in evaluation.points():
         for name, reasons in (point.get("unscored") or {}).items():
             for why, count in reasons.items():
-                where = _label(system) if point.get("label") in (None, _label(system)) else point["name"]
-                items.append((f"{labels.get(name, name)} of {where}", f"{plural(int(count), 'file')}: {why}"))
-    if not items:
+                where.setdefault((name, f"{plural(int(count), 'file')}: {why}"), []).append(point["name"])
+    rows += [(labels.get(name, name), ", ".join(points), why) for (name, why), points in where.items()]
+    if not rows:
         return ""
-    grouped: dict[str, list[str]] = {}
-    for what, why in items:
-        grouped.setdefault(why, []).append(what)
-    rows = "".join(
-        f'<tr><td class="text">{escaped(", ".join(whats))}</td><td class="text">{escaped(why)}</td></tr>'
-        for why, whats in grouped.items()
-    )
+    cells = "".join(f"<tr>{''.join(f'<td class=text>{escaped(text)}</td>' for text in row)}</tr>" for row in rows)
+    heads = "".join(f'<th scope="col">{text}</th>' for text in ("not measured", "where", "why"))
     return (
-        f'<div class="panel scroll"><table class="facts"><thead><tr><th scope="col">not measured</th>'
-        f'<th scope="col">why</th></tr></thead><tbody>{rows}</tbody></table></div>'
+        f'<div class="panel scroll"><table class="facts reasons"><thead><tr>{heads}</tr></thead>'
+        f"<tbody>{cells}</tbody></table></div>"
     )
 
 
 def procedure_html(evaluation: Evaluation) -> str:
     """Rules, measures, systems, versions and the machine: what another evaluation must have to be comparable."""
     facts = evaluation.facts
-    notes = [
-        (f"{measure['label']}", measure["note"]) for measure in shown_measures(evaluation) if measure.get("note")
-    ]
+    notes = [(f"{measure['label']}", measure["note"]) for measure in shown_measures(evaluation) if measure.get("note")]
     parts = [
         ("Rules", [(_words(name), spoken(value)) for name, value in (facts.get("rules") or {}).items()]),
         ("Measures", notes),

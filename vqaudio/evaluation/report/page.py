@@ -12,10 +12,17 @@ from vqaudio.evaluation.drawing import MatplotlibMissingError
 from vqaudio.evaluation.report.clips import clips_html
 from vqaudio.evaluation.report.codebooks import codebooks_html
 from vqaudio.evaluation.report.curves import curves_html
-from vqaudio.evaluation.report.files import files_html
 from vqaudio.evaluation.report.figures import FIGURES_NAME, write_figures
+from vqaudio.evaluation.report.files import files_html
 from vqaudio.evaluation.report.folder import RESULTS_NAME, Evaluation, read_evaluation
-from vqaudio.evaluation.report.head import head_html, missing_html, problems_html, procedure_html, shown_measures, title_of
+from vqaudio.evaluation.report.head import (
+    head_html,
+    missing_html,
+    problems_html,
+    procedure_html,
+    shown_measures,
+    title_of,
+)
 from vqaudio.evaluation.report.looks import Look, looks_of, style_of
 from vqaudio.evaluation.report.script import SCRIPT
 from vqaudio.evaluation.report.style import STYLE

@@ -15,7 +15,7 @@ WINDOW_SECONDS = 0.04  # long enough for harmonics of a voice to stand apart
 RANGE_DB = 80.0  # below the loudest point of the clip's original
 SHADES = 56  # few enough to compress well, too many to see
 
-# Dark to bright, evenly spaced: matplotlib's inferno for sound, and its viridis for codes; both grow evenly in lightness.
+# Dark to bright, evenly spaced: matplotlib's inferno for sound and viridis for codes, both even in lightness.
 INFERNO = ("#000004", "#1b0c41", "#4a0c6b", "#781c6d", "#a52c60", "#cf4446", "#ed6925", "#fb9b06", "#f7d13d", "#fcffa4")
 VIRIDIS = ("#440154", "#482878", "#3e4989", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#b5de2b", "#fde725")
 

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from vqaudio import metrics
+from vqaudio.dsp import resample
 from vqaudio.evaluation.report.looks import Look
+from vqaudio.metrics import pitch_track
+from vqaudio.metrics.pitch import FMAX_HZ, FMIN_HZ, HOP_SECONDS
 
-LOW_HZ, HIGH_HZ = 60.0, 500.0  # of the strip, logarithmic
+LOW_HZ, HIGH_HZ = FMIN_HZ, FMAX_HZ  # of the strip, logarithmic
+TRACKING_RATE = 16_000  # Hz; higher rates take longer and give the same
 WIDTH, HEIGHT = 1000, 100
 LEAST_VOICED = 0.05  # of the frames; below, there is no melody to be seen
 
@@ -23,15 +26,18 @@ class Pitch:
 
 
 def pitch_of(audio: Tensor, sample_rate: int) -> Pitch | None:
-    """(T,) -> its pitch; None where there is next to none."""
-    if not hasattr(metrics, "pitch_track"):
+    """(T,) -> its pitch; None where there is next to none, and for what is too short or too coarse to have one."""
+    seconds = len(audio) / sample_rate
+    if sample_rate > TRACKING_RATE:
+        audio, sample_rate = resample(audio[None], sample_rate, TRACKING_RATE)[0], TRACKING_RATE
+    try:
+        track = pitch_track(audio, sample_rate)
+    except ValueError:
         return None
-    track = metrics.pitch_track(audio, sample_rate)
-    voiced = np.asarray(track.voiced, dtype=bool)
-    if len(voiced) == 0 or voiced.mean() < LEAST_VOICED:
+    if track.voiced.mean() < LEAST_VOICED:
         return None
-    f0_hz = np.where(voiced, np.asarray(track.f0_hz, dtype=np.float64), math.nan)
-    return Pitch(np.asarray(track.times, dtype=np.float64) * sample_rate / len(audio), f0_hz)
+    places = np.arange(len(track.voiced)) * HOP_SECONDS / seconds
+    return Pitch(places, np.where(track.voiced, track.f0_hz, math.nan))
 
 
 def pitch_html(pitch: Pitch | None, original: Pitch, look: Look | None) -> str:

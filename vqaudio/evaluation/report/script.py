@@ -21,7 +21,8 @@ SCRIPT = r"""
   // ---- charts: the nearest spot under the pointer; with the arrow keys, from spot to spot
   for (const chart of all('.rates .chart')) {
     const plot = chart.querySelector('.plot');
-    const spots = all('[data-tip]', chart).sort((a, b) => parseFloat(a.style.left || 0) - parseFloat(b.style.left || 0));
+    const left = (spot) => parseFloat(spot.style.left || 0);
+    const spots = all('[data-tip]', chart).sort((a, b) => left(a) - left(b));
     let now = null;
     const mark = (spot, x, y) => {
       if (now) now.classList.remove('on');
@@ -115,8 +116,10 @@ SCRIPT = r"""
     const number = (value, decimals) => value.toLocaleString('en', {
       minimumFractionDigits: decimals, maximumFractionDigits: decimals }).replace('-', '\u2212');
     const facts = [['path', 'file', 0], ['speaker', 'speaker', 1], ['kind', 'kind', 2], ['seconds', 'seconds', 3]]
-      .filter(([name, , place]) => name === 'path' || data.files.some((file) => file[place] !== '' && file[place] !== null)
-        && (name !== 'kind' || new Set(data.files.map((file) => file[2])).size > 1));
+      .filter(([name, , place]) => {
+        const there = new Set(data.files.map((file) => file[place]).filter((value) => value !== '' && value !== null));
+        return name === 'path' || there.size > (name === 'kind' ? 1 : 0);
+      });
     const columns = [
       ...facts.map(([name, label, place]) => ({
         name, label, numeric: place === 3, first: 1, read: (row) => data.files[row[0]][place], decimals: 1 })),

@@ -43,6 +43,8 @@ button, select, input { font: inherit; color: inherit; }
 .sortable .number { text-align: right; } .sortable td span { display: block; font-size: 12px; }
 .sortable td, .sortable th { font-size: 13.5px; }
 .facts .missing { color: var(--soft); font-size: 12px; } .facts .absent td { color: var(--soft); }
+.facts tr:last-child th[scope=row] { border-bottom: 0; } .reasons td:first-child { width: 22%; }
+.reasons td:last-child { width: 44%; }
 .facts th .mark { vertical-align: 0; }
 sup a { text-decoration: none; color: var(--soft); padding: 0 2px; }
 .notes { color: var(--soft); font-size: 13px; margin: 10px 0 0; padding-left: 22px; }
@@ -66,6 +68,7 @@ sup a { text-decoration: none; color: var(--soft); padding: 0 2px; }
 .clip { padding: 10px 18px 14px; } .clip summary .unit { font-size: 13.5px; margin-left: 10px; }
 summary .unit { overflow-wrap: anywhere; }
 .clip .sounds { margin-top: 10px; grid-template-columns: repeat(auto-fill, minmax(min(100%, 270px), 1fr)); }
+.sound figcaption { display: block; } .sound figcaption > span { display: block; min-height: 1.5em; }
 .sound:focus-visible, .chart:focus-visible { outline: 2px solid var(--train); }
 .sound.playing { border-color: var(--train); }
 .picture { background: #000004; } .picture img { height: 120px; }
@@ -79,6 +82,7 @@ summary .unit { overflow-wrap: anywhere; }
   opacity: .45; }
 .pitch .hz span { color: var(--soft); transform: translateY(-50%); text-shadow: none; }
 .scores { margin: 6px 0 0; font-size: 12.5px; color: var(--soft); font-variant-numeric: tabular-nums; }
+.scores span { white-space: nowrap; margin-right: 9px; }
 .scores:empty { display: none; } .scores b { color: var(--ink); font-weight: 600; }
 .codes { margin: 0 0 12px; } .codes .grid { position: relative; margin-top: 4px; border-radius: 6px; overflow: hidden; }
 .codes img { display: block; width: 100%; height: calc(var(--k) * 13px); image-rendering: pixelated; }

@@ -49,8 +49,7 @@ def summary_html(evaluation: Evaluation, looks: dict[str, Look]) -> str:
         *((with_unit(measure), "number", _explained(measure)) for measure in measures),
     ]
     head = "".join(
-        f'<th class="{kind}" scope="col"><button type="button"{f" title={chr(34)}{escaped(said)}{chr(34)}" if said else ""}>'
-        f"{text}</button></th>"
+        f'<th class="{kind}" scope="col"><button type="button" title="{escaped(said)}">{text}</button></th>'
         for text, kind, said in heads
     )
     rows = []
