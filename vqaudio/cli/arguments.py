@@ -15,6 +15,7 @@ from vqaudio.cli.doctor import doctor
 from vqaudio.cli.evaluation import compare, evaluate, score
 from vqaudio.cli.info import info
 from vqaudio.cli.interrupts import interruptible
+from vqaudio.cli.plotting import plot
 from vqaudio.cli.reporting import in_one_sentence, note
 from vqaudio.cli.runs import report
 from vqaudio.cli.streaming import decode_stream, encode_stream
@@ -303,10 +304,10 @@ def _add_training(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def _add_runs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    text = "a training run, finished or not -> one page with its curves, codebooks and sounds"
+    text = "a training run, finished or not, or an evaluation -> one page with its curves, codebooks and sounds"
     command = commands.add_parser("report", help=text, description=text, allow_abbrev=False)
     command.set_defaults(run=report)
-    command.add_argument("folder", type=Path, metavar="RUN", help="what vqaudio train had as --out")
+    command.add_argument("folder", type=Path, metavar="RUN", help="what vqaudio train or evaluate had as --out")
     command.add_argument("--out", type=Path, metavar="FILE", help="default: report.html in RUN")
     command.add_argument(
         "--compare", type=Path, metavar="CSV", help="a reference curve, such as recipes/speech_16k/curve.csv"
@@ -316,6 +317,16 @@ def _add_runs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     )
     command.add_argument("--tensorboard", action="store_true", help="also write RUN/tensorboard")
     command.add_argument("--follow", action="store_true", help="with --tensorboard: go on until the run ends")
+
+    text = "an audio file -> its waveform, spectrogram and pitch as a picture; a code file -> its codes over time"
+    command = commands.add_parser("plot", help=text, description=text, allow_abbrev=False)
+    command.set_defaults(run=plot)
+    command.add_argument("file", type=Path, metavar="FILE", help="an audio file, or a code file")
+    command.add_argument("--out", type=Path, metavar="DIR_OR_FILE", help="a folder, or .png or .svg; default: FILE.png")
+    command.add_argument(
+        "--model", metavar="NAME_OR_FOLDER", help="also show the codes it makes of the file, and what they decode to"
+    )
+    command.add_argument("--device", default="cpu", help="of the model, such as cuda; default: %(default)s")
 
 
 def _folder(text: str) -> Path:
