@@ -16,12 +16,12 @@ from pathlib import Path
 
 import torch
 from common import SAMPLES, SPEECH, machine, markdown_table, versions, write_results
-from quality import select
 from torch import Tensor
 
 from vqaudio import AudioTokenizer, Codes
 from vqaudio.doctor import Difference, compare
 from vqaudio.dsp import mix_down, resample
+from vqaudio.evaluation.recordings import select
 from vqaudio.io import read_audio
 
 BLOCKS = (1, 2, 10, 50, 100)
@@ -31,9 +31,9 @@ def files(data: Path | None, split: str, most: int) -> list[Path]:
     """The speech in samples/, or `most` files of a manifest's split, spread over it."""
     if data is None:
         return [SAMPLES / name for name in SPEECH]
-    manifest = select(data, split, "speech")
-    step = max(1, len(manifest.items) // most)
-    return [manifest.locate(item) for item in manifest.items[::step]][:most]
+    recordings = select(data, split=split, kind="speech").recordings
+    step = max(1, len(recordings) // most)
+    return [recording.file for recording in recordings[::step]][:most]
 
 
 def ways(tokenizer: AudioTokenizer, device: str | None) -> dict[str, Callable[[Tensor], Tensor]]:

@@ -10,6 +10,7 @@ import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from common import machine, markdown_table, random_codec, real_speech, versions, write_results
@@ -66,6 +67,20 @@ def decode(codec: Codec, codes: Tensor, num_samples: int) -> Tensor:
     return torch.cat(list(decode_blocks(codec, [codes], num_samples=num_samples)), dim=-1)
 
 
+def report(layouts: list[dict[str, Any]]) -> str:
+    columns = ["strides: encoder / decoder", "parameters, M", "GFLOP per second of audio", "times real time"]
+    rows = (
+        [
+            row["layout"],
+            f"{row['encoder_parameters'] / 1e6:.2f} + {row['decoder_parameters'] / 1e6:.2f}",
+            f"{row['encode_gflop_per_second']:.2f} / {row['decode_gflop_per_second']:.2f}",
+            f"{row['encode_times_real_time']:.0f} / {row['decode_times_real_time']:.0f}",
+        ]
+        for row in layouts
+    )
+    return markdown_table(columns, rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="What layouts of strides and widths cost.")
     parser.add_argument("--rounds", type=int, default=8)
@@ -108,21 +123,7 @@ def main() -> None:
         arguments.out,
         {"machine": machine(), "versions": versions(), "settings": settings, "layouts": layouts},
     )
-    columns = ["strides: encoder / decoder", "parameters, M", "GFLOP per second of audio", "times real time"]
-    print(
-        markdown_table(
-            columns,
-            (
-                [
-                    row["layout"],
-                    f"{row['encoder_parameters'] / 1e6:.2f} + {row['decoder_parameters'] / 1e6:.2f}",
-                    f"{row['encode_gflop_per_second']:.2f} / {row['decode_gflop_per_second']:.2f}",
-                    f"{row['encode_times_real_time']:.0f} / {row['decode_times_real_time']:.0f}",
-                ]
-                for row in layouts
-            ),
-        )
-    )
+    print(report(layouts))
 
 
 if __name__ == "__main__":

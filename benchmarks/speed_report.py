@@ -47,21 +47,19 @@ def tables(results: dict[str, Any]) -> str:
     if "streaming" in results:
         found.append(streaming_table(results))
     if "cold_start" in results:
-        cold = results["cold_start"]
-        found.append(
-            f"`vqaudio encode` of a 10 s file, cold: {cold['vqaudio_encode_seconds']} s; "
-            f"`import torch` alone: {cold['import_torch_seconds']} s"
-        )
+        found.append(cold_start_line(results))
     return "\n\n".join(found)
 
 
-def in_memory_table(results: dict[str, Any]) -> str:
+def in_memory_table(results: dict[str, Any], *, only_measured: bool = False) -> str:
+    """Without the column of memory if none was measured; on request without the rows that say why they are empty."""
     threads = results["settings"]["threads"]
     ours = next(entry["system"] for entry in results["systems"] if entry["ours"])
     columns = ["encode / decode", "audio", "kbps"]
     columns += [f"times real time, {counted(number, 'thread')}" for number in threads]
-    columns += ["peak memory, MB", f"our lead, {counted(max(threads), 'thread')}"]
-    return markdown_table(columns, in_memory_rows(results, threads, ours))
+    columns += ["peak memory, MB"] * bool(results["memory"]) + [f"our lead, {counted(max(threads), 'thread')}"]
+    rows = in_memory_rows(results, threads, ours)
+    return markdown_table(columns, (row for row in rows if not only_measured or "not measured" not in row[3]))
 
 
 def in_memory_rows(results: dict[str, Any], threads: list[int], ours: str) -> Iterator[list[str]]:
@@ -72,11 +70,11 @@ def in_memory_rows(results: dict[str, Any], threads: list[int], ours: str) -> It
             kbps = f"{system['bitrate'] / 1000:.2g}" if "bitrate" in system else "–"
             cells = [system["name"], length(seconds), kbps]
             if reason is not None:
-                yield [*cells, f"not measured: {reason}", *["–"] * (len(threads) + 1)]
+                yield [*cells, f"not measured: {reason}", *["–"] * (len(threads) + bool(results["memory"]))]
                 continue
             each = [find(results["rates"], **where, threads=number) for number in threads]
             cells += [pair(entry, "times_real_time") if entry else "–" for entry in each]
-            cells.append(memory_cell(find(results["memory"], **where)))
+            cells += [memory_cell(find(results["memory"], **where))] if results["memory"] else []
             yield [*cells, lead(results, each[-1], ours)]
 
 
@@ -100,9 +98,15 @@ def lead(results: dict[str, Any], entry: dict[str, Any], ours: str) -> str:
 
 def files_table(results: dict[str, Any]) -> str:
     files = results["files"]
-    columns = ["`vqaudio encode` / `decode`", "workers", "times real time", "peak above `import torch`, MB"]
+    columns = ["`vqaudio encode` / `decode`", "workers", "times real time"]
+    columns += ["peak above `import torch`, MB"] * bool(files["long"])
     rows = [
-        [f"{entry['files']} FLAC files of 10 s, warm process", entry["threads"], pair(entry, "times_real_time"), "–"]
+        [
+            f"{entry['files']} FLAC files of 10 s, warm process",
+            entry["threads"],
+            pair(entry, "times_real_time"),
+            *["–"] * bool(files["long"]),
+        ]
         for entry in files["folder"]
     ]
     rows += [
@@ -115,6 +119,14 @@ def files_table(results: dict[str, Any]) -> str:
         for entry in files["long"]
     ]
     return markdown_table(columns, rows)
+
+
+def cold_start_line(results: dict[str, Any]) -> str:
+    cold = results["cold_start"]
+    return (
+        f"`vqaudio encode` of a 10 s file, cold: {cold['vqaudio_encode_seconds']} s; "
+        f"`import torch` alone: {cold['import_torch_seconds']} s"
+    )
 
 
 def streaming_table(results: dict[str, Any]) -> str:

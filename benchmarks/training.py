@@ -5,14 +5,13 @@ that it waits for its batch, and how long making a batch takes by itself, which 
 are made in a thread beside the steps. Without --packs the audio is the speech of samples/, repeated to a full part
 (60 MB) at the recipe's rate, in a temporary folder. Medians over the measured steps.
 
-The table is printed, and put between its markers in benchmarks/README.md. Small recipes come first; one that would take
-longer than what is left of --minutes, by what those before it took, is "not measured".
+The table is printed; `python docs/tables.py` puts it into benchmarks/README.md. Small recipes come first; one that would
+take longer than what is left of --minutes, by what those before it took, is "not measured".
 """
 
 import argparse
 import hashlib
 import json
-import os
 import tempfile
 import time
 from dataclasses import asdict, replace
@@ -27,8 +26,6 @@ from vqaudio.training import Recipe, load_recipe
 from vqaudio.training.rehearsal import rehearse, stages_of
 
 ROOT = Path(__file__).resolve().parent.parent
-README = ROOT / "benchmarks/README.md"
-BEGIN, END = "<!-- training -->", "<!-- /training -->"
 PART_BYTES = 60_000_000
 CLIP_SECONDS = 10
 BIG = 5e7  # weighted samples (`samples_per_step`) from which on one recipe tells how long a larger one takes
@@ -96,11 +93,11 @@ def described(name: str, recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def report(results: list[dict[str, Any]]) -> str:
+def report(results: dict[str, Any]) -> str:
     columns = ["recipe", "stage", "Hz", "batch", "parameters, M", "step, s", "audio, s per s"]
     columns += ["making a batch, ms", "waiting for data, ms", "share of the step"]
     table = []
-    for entry in results:
+    for entry in results["recipes"]:
         batch = f"{entry['batch_size']} × {entry['crop_seconds']:g} s"
         first = [f"{entry['sample_rate']:,}", batch, f"{entry['parameters'] / 1e6:.2f}"]
         for row in entry.get("stages", []):
@@ -111,19 +108,16 @@ def report(results: list[dict[str, Any]]) -> str:
             table.append([entry["recipe"], row["stage"], *first, *cells])
         if "not_measured" in entry:
             table.append([entry["recipe"], "–", *first, f"not measured: {entry['not_measured']}", "–", "–", "–", "–"])
-    return markdown_table(columns, table)
-
-
-def put_between_markers(path: Path, text: str) -> None:
-    """Replace what stands between the two markers in a Markdown file."""
-    content = path.read_text(encoding="utf-8")
-    if content.count(BEGIN) != 1 or content.count(END) != 1:
-        raise ValueError(f"{path}: the markers {BEGIN} and {END} are wanted once each, for the table to go between")
-    before, rest = content.split(BEGIN)
-    _, after = rest.split(END)
-    aside = path.with_suffix(".partial")
-    aside.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
-    os.replace(aside, path)
+    text = markdown_table(columns, table)
+    shares = [row["data_share"] for entry in results["recipes"] for row in entry.get("stages", [])]
+    if shares:
+        verdict = "reached" if max(shares) < GOAL else "not reached"
+        note = f" ({results['settings']['note']})" if results["settings"]["note"] else ""
+        text += (
+            f"\n\n{results['machine']}{note}, one thread; {results['minutes']:.0f} minutes. The longest wait for data "
+        )
+        text += f"is {100 * max(shares):.2f} % of a step; the goal, under {100 * GOAL:.0f} %, is {verdict}."
+    return text
 
 
 def main() -> None:
@@ -135,7 +129,6 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=12.0, help="for all; default: 12")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--note", default="", help="about the machine, such as what else it was doing")
-    parser.add_argument("--readme", type=Path, default=README, help="whose table is replaced")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -160,20 +153,15 @@ def main() -> None:
             taken = (time.monotonic() - began) / (samples_per_step(recipe) * len(stages_of(recipe)))
             per_sample = max(per_sample, taken) if samples_per_step(recipe) > BIG else per_sample
             print(f"{name}: {(time.monotonic() - started) / 60:.1f} minutes so far", flush=True)
-    results = [measured[name] for name in arguments.recipes]
-    settings = {"steps": arguments.steps, "threads": 1, "device": arguments.device, "note": arguments.note}
-    device = torch.cuda.get_device_name(arguments.device) if arguments.device.startswith("cuda") else machine()
-    write_results(arguments.out, {"machine": device, "versions": versions(), "settings": settings, "recipes": results})
-    shares = [row["data_share"] for entry in results for row in entry.get("stages", [])]
-    table = report(results)
-    if shares:
-        verdict = "reached" if max(shares) < GOAL else "not reached"
-        note = f" ({arguments.note})" if arguments.note else ""
-        minutes = (time.monotonic() - started) / 60
-        table += f"\n\n{device}{note}, one thread; {minutes:.0f} minutes. The longest wait for data is "
-        table += f"{100 * max(shares):.2f} % of a step; the goal, under {100 * GOAL:.0f} %, is {verdict}."
-    put_between_markers(arguments.readme, table)
-    print(table)
+    results = {
+        "machine": torch.cuda.get_device_name(arguments.device) if arguments.device.startswith("cuda") else machine(),
+        "versions": versions(),
+        "settings": {"steps": arguments.steps, "threads": 1, "device": arguments.device, "note": arguments.note},
+        "minutes": round((time.monotonic() - started) / 60, 1),
+        "recipes": [measured[name] for name in arguments.recipes],
+    }
+    write_results(arguments.out, results)
+    print(report(results))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""benchmarks/training.py: its packs are packs, its table goes between its markers, what is too long is not begun."""
+"""benchmarks/training.py: its packs are packs, its table says what was measured, what is too long is not begun."""
 
 import json
 import sys
@@ -33,27 +33,22 @@ def test_the_packs_are_whole_packs_at_the_rate(benchmark: ModuleType, tmp_path: 
         assert abs(packed.clip(0)).max() > 1000
 
 
-def test_the_table_goes_between_its_markers_and_says_what_was_not_measured(
+def test_the_table_is_that_of_the_results_and_says_what_was_not_measured(
     benchmark: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    readme, out = tmp_path / "README.md", tmp_path / "training.json"
-    readme.write_text("before\n<!-- training -->\nold\n<!-- /training -->\nafter\n")
+    out = tmp_path / "training.json"
     arguments = ["training.py", "--recipes", "vqvae_16k", "musdb18_44k", "--steps", "3", "--minutes", "0.2"]
     monkeypatch.setattr(benchmark, "BIG", 0.0)  # the small recipe tells how long the large one would take
-    monkeypatch.setattr(sys, "argv", [*arguments, "--readme", str(readme), "--out", str(out)])
+    monkeypatch.setattr(sys, "argv", [*arguments, "--out", str(out)])
     benchmark.main()
-    text = readme.read_text()
-    assert text.startswith("before\n<!-- training -->\n| recipe | stage |")
-    assert text.endswith("\n<!-- /training -->\nafter\n")
+    results = json.loads(out.read_text())
+    text = benchmark.report(results)
+    assert text.startswith("| recipe | stage |")
+    assert ", one thread; 0 minutes. The longest wait for data is " in text
     assert "| vqvae_16k | reconstruction | 16,000 | 8 × 0.5 s | 0.15 |" in text
     assert "| musdb18_44k | – | 44,100 | 16 × 1 s |" in text and "not measured: would take" in text
-    assert text.split("-->\n")[1].split("\n<!--")[0] in capsys.readouterr().out
-    measured, left_out = json.loads(out.read_text())["recipes"]
+    assert text in capsys.readouterr().out
+    measured, left_out = results["recipes"]
     assert measured["stages"][0]["steps"] == 2
     assert 0 <= measured["stages"][0]["data_share"] < 1
     assert "stages" not in left_out
-    readme.write_text("no markers")
-    with pytest.raises(
-        ValueError, match=r"README\.md: the markers <!-- training --> and <!-- /training --> are wanted"
-    ):
-        benchmark.put_between_markers(readme, "table")
