@@ -1,4 +1,4 @@
-"""What `docs/tables.py` puts into the pages: each function makes the Markdown of one block from files of the repository.
+"""What `docs/tables.py` puts into the pages: each function makes the Markdown of one block from result files.
 
 A *source* of scores is the folder of an evaluation (`vqaudio evaluate --out`), or that of a shipped model, whose
 config.json keeps its own. A system is meant by its name in the evaluation, or by that of a shipped model, which is then
@@ -11,8 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "benchmarks"))  # whose scripts make their own tables
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))  # whose scripts make their own tables
 
 import blocks as blocks_script
 import flips as flips_script
@@ -27,6 +26,7 @@ from vqaudio.evaluation.results import Summary, is_evaluation, read_summary
 from vqaudio.evaluation.tables import cell, codebooks_table, markdown_table, points_table
 from vqaudio.training.curve import curve_table, read_curve, validations
 
+ROOT = Path(__file__).resolve().parent.parent
 PRETRAINED = "vqaudio/pretrained"
 HEADLINE = ("pesq_wb", "stoi", "si_sdr", "mel_distance")  # of the short tables, in this order
 
@@ -182,8 +182,8 @@ def recordings(root: Path, source: str) -> str:
     tools = ", ".join(f"{name} {versions[name]}" for name in ("vqaudio", "pesq", "pystoi") if name in versions)
     return (
         f"{split}{data['files']} recordings{who}, {data['seconds'] / 60:.1f} minutes, scored at "
-        f"{summary['rules']['sample_rate']:,} Hz. Means with 95 % bootstrap intervals over files, by `vqaudio evaluate`, "
-        f"rules of version {summary['rules']['version']} ({tools})."
+        f"{summary['rules']['sample_rate']:,} Hz. Means with 95 % bootstrap intervals over files, by `vqaudio "
+        f"evaluate`, rules of version {summary['rules']['version']} ({tools})."
     )
 
 

@@ -4,9 +4,10 @@
     | whatever | stands here |
     <!-- /table -->
 
-NAME is a function of `docs/figures.py` and the arguments are its words; a path among them is relative to the repository.
-What stands between the two lines is replaced. With --check nothing is written: the exit status is 1, and each block
-that differs from its files is named with its page. A block that cannot be made keeps what it has, and is named too.
+NAME is a function of `docs/figures.py`, and the arguments are its words; a path among them is relative to the
+repository. What stands between the two lines is replaced. With --check nothing is written: the exit status is 1, and
+each block that differs from its files is named with its page. A block that cannot be made keeps what it has, and is
+named too.
 Markers inside fenced code are text.
 """
 
