@@ -5,8 +5,8 @@ that it waits for its batch, and how long making a batch takes by itself, which 
 are made in a thread beside the steps. Without --packs the audio is the speech of samples/, repeated to a full part
 (60 MB) at the recipe's rate, in a temporary folder. Medians over the measured steps.
 
-The table is printed; `python docs/tables.py` puts it into benchmarks/README.md. Small recipes come first; one that would
-take longer than what is left of --minutes, by what those before it took, is "not measured".
+The table is printed; `python docs/tables.py` puts it into benchmarks/README.md. Small recipes come first; one that
+would take longer than what is left of --minutes, by what those before it took, is "not measured".
 """
 
 import argparse

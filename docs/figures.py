@@ -110,13 +110,9 @@ def models(root: Path) -> str:
     rows = []
     for path in sorted((root / PRETRAINED).glob("*-v*/config.json")):
         document = read(path)
-        about = document["about"]
         tokenizer = AudioTokenizer.from_pretrained(ROOT / PRETRAINED / path.parent.name)
         sessions = tokenizer.session(block_frames=1), tokenizer.decoding_session(block_frames=1)
         delay = sum(session.latency_seconds for session in sessions) - 1 / float(tokenizer.frame_rate)
-        parent = about.get("parent")
-        minutes = about["training_seconds"] / 60
-        minutes += parent["training_seconds"] / 60 if parent else 0
         kbps = [rate / 1000 for rate in tokenizer.bitrates().values()]
         rows.append(
             [
@@ -127,11 +123,16 @@ def models(root: Path) -> str:
                 f"{kbps[0]:g} to {kbps[-1]:g}",
                 f"{1000 * delay:.0f}",
                 f"{sum(p.numel() for p in tokenizer.codec.parameters()) / 1e6:.1f}",
-                f"{minutes:.0f}",
+                f"{training_seconds(document['about']) / 60:.0f}",
             ]
         )
     columns = ["model", "Hz", "frames per second", "codebooks", "kbps", "delay, ms", "parameters, M"]
     return markdown_table([*columns, "training, minutes of one CPU core"], rows)
+
+
+def training_seconds(about: Mapping[str, Any] | None) -> float:
+    """Of a model and of all that it was begun from."""
+    return about["training_seconds"] + training_seconds(about.get("parent")) if about else 0.0
 
 
 # ---- scores

@@ -5,9 +5,9 @@
     <!-- /table -->
 
 NAME is a function of `docs/figures.py`, and the arguments are its words; a path among them is relative to the
-repository. What stands between the two lines is replaced. With --check nothing is written: the exit status is 1, and
-each block that differs from its files is named with its page. A block that cannot be made keeps what it has, and is
-named too.
+repository, or to the page if it begins with a dot. What stands between the two lines is replaced. With --check nothing
+is written: the exit status is 1, and each block that differs from its files is named with its page. A block that cannot
+be made keeps what it has, and is named too.
 Markers inside fenced code are text.
 """
 
@@ -59,19 +59,23 @@ def blocks(lines: list[str]) -> Iterator[Block]:
         raise ValueError(f"line {opened + 1}: the table never ends; {END} is wanted")
 
 
-def filled(text: str, root: Path, complain: Callable[[str], None]) -> str:
-    """The text of a page with every block made anew; `complain` is told of those that cannot be."""
-    lines = text.split("\n")
-    for block in reversed(list(blocks(lines))):  # from the end, so that the lines of those before stay where they are
+def filled(text: str, folder: Path, complain: Callable[[str], None], *, root: Path = ROOT) -> str:
+    """The text of a page in `folder` with every block made anew; `complain` is told of those that cannot be."""
+    lines, new, done = text.split("\n"), list[str](), 0
+    for block in blocks(lines):
+        new += lines[done : block.first]
         try:
-            lines[block.first : block.last] = made(block, root).split("\n")
+            new += made(block, folder, root).split("\n")
         except (ValueError, OSError, LookupError, TypeError) as error:
+            new += lines[block.first : block.last]
             complain(f"line {block.first}: table {' '.join(block.words)}: cannot be made: {reason(error)}")
-    return "\n".join(lines)
+        done = block.last
+    return "\n".join(new + lines[done:])
 
 
-def made(block: Block, root: Path) -> str:
-    name, *arguments = block.words
+def made(block: Block, folder: Path, root: Path) -> str:
+    name, *words = block.words
+    arguments = [str((folder / word).resolve()) if word.startswith(".") else word for word in words]
     if name not in TABLES:
         raise ValueError(f"there is no {name!r} in docs/figures.py; it has {', '.join(TABLES)}")
     return TABLES[name](root, *arguments)
@@ -98,7 +102,7 @@ def main(arguments: list[str] | None = None, *, root: Path = ROOT) -> int:
         name = page.relative_to(root).as_posix()
         old, found = page.read_text(encoding="utf-8"), list[str]()
         try:
-            new = filled(old, root, found.append)
+            new = filled(old, page.parent, found.append, root=root)
             if options.check:
                 found += differing(old, new)
             elif new != old:

@@ -1,12 +1,17 @@
 """From a finished run and its scores to a model folder that ships: config with scores, card, curve, log, golden codes.
 
-    python recipes/ship.py RUN_FOLDER recipes/NAME vqaudio/pretrained/NAME-v1
+    python recipes/ship.py RUN_FOLDER recipes/NAME vqaudio/pretrained/NAME-v1 --evaluation DIR
+    python recipes/ship.py --rescore vqaudio/pretrained/NAME-v1 --evaluation DIR [--recipe recipes/NAME]
 
-`recipes/NAME` holds credits.md (written by hand: licences and attributions of the training audio), notes.md if there is
-something to say beside the scores, and results.json (from benchmarks/quality.py on RUN_FOLDER/model). The weights, and
-so the fingerprints, stay as they are.
+`recipes/NAME` holds credits.md (written by hand: licences and attributions of the training audio) and notes.md if there
+is something to say beside the scores. DIR is an evaluation (`vqaudio evaluate`) with the model among its systems, which
+is found by its fingerprint. The weights, and so the fingerprints, stay as they are.
+
+The second form refreshes the scores in config.json and the tables of the card; no other file is touched. With --recipe
+the whole card is written anew.
 """
 
+import argparse
 import json
 import shutil
 import sys
@@ -14,53 +19,39 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from curve import curve_table, validations, write_curve
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "docs"))  # whose tables are those of cards too
 
-from vqaudio.checkpoint import load_codec, save_codec
+from curve import validations, write_curve
+from tables import filled
+
+from vqaudio.checkpoint import CARD_NAME, CONFIG_NAME, load_codec, save_codec
 from vqaudio.doctor import write_golden
+from vqaudio.evaluation.results import read_summary
+from vqaudio.io import write_aside
 
-PRETRAINED = Path(__file__).resolve().parent.parent / "vqaudio" / "pretrained"
-
-METRICS = {
-    "pesq": ("PESQ-WB", 2),
-    "stoi": ("STOI", 3),
-    "si_sdr": ("SI-SDR, dB", 1),
-    "mel_distance": ("mel distance", 2),
-}
+ROOT = Path(__file__).resolve().parent.parent
+PRETRAINED = ROOT / "vqaudio" / "pretrained"
 
 
-def score_table(results: dict[str, Any]) -> list[str]:
-    lines = ["| codebooks | kbps | " + " | ".join(label for label, _ in METRICS.values()) + " |"]
-    lines.append("|" + "--:|" * (2 + len(METRICS)))
-    for rate in results["rates"]:
-        cells = [str(rate["codebooks"]), f"{rate['kbps']:g}"]
-        for name, (_, places) in METRICS.items():
-            value = rate[name]
-            cells.append(f"{value['mean']:.{places}f} [{value['low']:.{places}f}, {value['high']:.{places}f}]")
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
+def scores_of(folder: Path, model_fingerprint: str) -> dict[str, Any]:
+    """What config.json keeps of an evaluation: all that its card says, without the counts of each code."""
+    summary = read_summary(folder)
+    for entry in summary["systems"]:
+        if entry["about"].get("model_fingerprint") == model_fingerprint:
+            books = [{key: row[key] for key in row if key != "counts"} for row in entry["codebooks"]]
+            kept = ("created", "data", "rules", "machine", "versions", "measures", "not_measured")
+            return {**{key: summary[key] for key in kept}, "system": {**entry, "codebooks": books}}
+    names = ", ".join(entry["name"] for entry in summary["systems"])
+    raise ValueError(f"{folder} holds no scores of the model {model_fingerprint[:12]}…; it has {names}")
 
 
-def codebook_table(results: dict[str, Any]) -> list[str]:
-    rows = results["codebooks"]
-    lines = ["| codebook | entries used | perplexity | of V | entropy, bits |", "|--:|--:|--:|--:|--:|"]
-    for row in rows:
-        size = row["size"]
-        share, bits = row["perplexity"] / size, row["entropy_bits"]
-        lines.append(
-            f"| {row['codebook']} | {row['used']} of {size} | {row['perplexity']:.0f} | {share:.2f} | {bits:.2f} |"
-        )
-    return lines
-
-
-def card(
-    about: dict[str, Any], results: dict[str, Any], credits: str, curve: list[str], name: str, *, notes: str = ""
-) -> str:
-    codec, data, settings, rates = about["recipe"]["codec"], about["data"], results["settings"], results["rates"]
+def card(about: dict[str, Any], *, name: str, credits: str, notes: str) -> str:
+    """With empty blocks, which `filled` fills from the files beside the card."""
+    codec, data = about["recipe"]["codec"], about["data"]
+    rates = about["scores"]["system"]["points"]
     minutes = about["training_seconds"] / 60
     frame_ms = 1000 * prod(codec["encoder"]["strides"]) / codec["sample_rate"]
     ahead = [frame_ms * codec[side]["look_ahead_frames"] for side in ("encoder", "decoder")]
-    edge = results["cut"]["edge_ratio"]["mean"]
     parts = [
         f"# {name}",
         f"An audio tokenizer for speech at {codec['sample_rate']} Hz: {rates[-1]['codebooks']} codebooks, "
@@ -76,18 +67,19 @@ def card(
         f"{about['steps']:,} steps of the recipe in `config.json` in {minutes:.0f} minutes on {about['hardware']}, "
         f"on {data['seconds'] / 3600:.2f} hours of speech; {about['skipped_batches']} batches skipped; "
         f"torch {about['torch']}. Every line of the run is in `log.jsonl`. On validation audio:",
-        "\n".join(curve),
+        block("curve ./curve.csv"),
         "## Scores",
-        f"`{settings['split']}` split, {settings['files']} files, {results['seconds'] / 60:.1f} minutes; means with "
-        "95 % bootstrap intervals over files (`benchmarks/quality.py`; PESQ-WB, STOI: pesq, pystoi; mel distance "
-        "as in descript-audio-codec, at 16 kHz):",
-        "\n".join(score_table(results)),
+        block("recordings ."),
+        block("scores ."),
         *([notes.strip()] if notes else []),
-        "\n".join(codebook_table(results)),
-        f"Digital silence comes back with a peak of {results['silence_peak_dbfs']} dBFS. Error power in the first and "
-        f"last 50 ms of clips cut in mid-speech: {edge:.2f} times that inside them.",
+        block("codebooks ."),
+        block("edges ."),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def block(words: str) -> str:
+    return f"<!-- table: {words} -->\n<!-- /table -->"
 
 
 def manner(settings: dict[str, Any]) -> str:
@@ -112,29 +104,81 @@ def descent(parent: dict[str, Any] | None) -> list[str]:
 
 
 def load_info(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    found: dict[str, Any] = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
     return found
 
 
-def main() -> None:
-    run, recipe, out = (Path(argument) for argument in sys.argv[1:4])
-    results = json.loads((recipe / "results.json").read_text(encoding="utf-8"))
+def words_of(recipe: Path) -> dict[str, str]:
+    """What people wrote for the card."""
+    notes = recipe / "notes.md"
+    return {
+        "credits": (recipe / "credits.md").read_text(encoding="utf-8"),
+        "notes": notes.read_text(encoding="utf-8") if notes.is_file() else "",
+    }
+
+
+def write_card(folder: Path, text: str) -> None:
+    """With its tables filled. ValueError, with nothing written, if one cannot be."""
+    problems: list[str] = []
+    text = filled(text, folder, problems.append)
+    if problems:
+        raise ValueError(f"{folder / CARD_NAME}: {'; '.join(problems)}")
+    with write_aside(folder / CARD_NAME) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def ship(run: Path, recipe: Path, out: Path, evaluation: Path) -> None:
     codec, info = load_codec(run / "model")
-    if info.model_fingerprint != results["model_fingerprint"]:
-        sys.exit(f"{recipe / 'results.json'} holds the scores of another model than {run / 'model'}")
-    rates = [{key: value for key, value in rate.items() if key != "change"} for rate in results["rates"]]
-    about = {**info.about, "scores": {"settings": results["settings"], "rates": rates}}
+    about = {**info.about, "scores": scores_of(evaluation, info.model_fingerprint)}
     rows = validations(run / "log.jsonl")
-    credits = (recipe / "credits.md").read_text(encoding="utf-8")
-    notes = (recipe / "notes.md").read_text(encoding="utf-8") if (recipe / "notes.md").is_file() else ""
-    text = card(about, results, credits, curve_table(rows), info.name, notes=notes)
+    text = card(about, name=info.name, **words_of(recipe))
     saved = save_codec(codec, out, name=info.name, about=about, card=text, storage="float16")
     if saved.model_fingerprint != info.model_fingerprint:
-        sys.exit(f"{run / 'model'} is not stored in float16: its fingerprint would change")
+        raise ValueError(f"{run / 'model'} is not stored in float16: its fingerprint would change")
     write_curve(rows, out / "curve.csv")
     shutil.copyfile(run / "log.jsonl", out / "log.jsonl")
     write_golden(out)
-    print("\n".join(score_table(results)))
+    write_card(out, text)
+
+
+def rescore(folder: Path, evaluation: Path, recipe: Path | None = None) -> None:
+    """Scores of a shipped model anew. Card and config.json change together or not at all."""
+    before = (folder / CONFIG_NAME).read_bytes()
+    document = load_info(folder)
+    document["about"]["scores"] = scores_of(evaluation, document["model_fingerprint"])
+    if recipe is None:
+        text = (folder / CARD_NAME).read_text(encoding="utf-8")
+    else:
+        text = card(document["about"], name=document["name"], **words_of(recipe))
+    replace_config(folder, (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode())
+    try:
+        write_card(folder, text)  # whose tables are made from the new config.json
+    except BaseException:
+        replace_config(folder, before)
+        raise
+
+
+def replace_config(folder: Path, content: bytes) -> None:
+    with write_aside(folder / CONFIG_NAME) as partial:
+        partial.write_bytes(content)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Ship a model, or refresh the scores of one that is shipped.")
+    parser.add_argument("places", nargs="*", type=Path, metavar="RUN RECIPE OUT", help="to ship the model of a run")
+    parser.add_argument("--rescore", type=Path, metavar="MODEL", help="a model folder whose scores are refreshed")
+    parser.add_argument("--recipe", type=Path, help="with --rescore: write the whole card anew")
+    parser.add_argument("--evaluation", type=Path, required=True, metavar="DIR", help="what vqaudio evaluate wrote")
+    options = parser.parse_args(arguments)
+    if len(options.places) != (0 if options.rescore else 3):
+        parser.error("RUN RECIPE OUT are wanted, or --rescore MODEL")
+    try:
+        if options.rescore:
+            rescore(options.rescore, options.evaluation, options.recipe)
+        else:
+            ship(*options.places, options.evaluation)
+    except (ValueError, OSError) as error:
+        sys.exit(f"ship.py: {error}")
 
 
 if __name__ == "__main__":
