@@ -188,8 +188,8 @@ def _card(
     return (
         f'<figure class="sound" tabindex="0" data-seconds="{len(audio) / sample_rate:.6f}">'
         f"<figcaption><b>{marker}{escaped(label)}</b><span>{escaped(', '.join(details))}</span></figcaption>"
-        f'<div class="picture"><img alt="spectrogram of {escaped(name)}" src="{picture}">'
-        f'<div class="hz" aria-hidden="true">{ticks}</div>{pitch}<i></i></div>'
+        f'<div class="picture"><div class="seen"><img alt="spectrogram of {escaped(name)}" src="{picture}">'
+        f'<div class="hz" aria-hidden="true">{ticks}</div></div>{pitch}<i></i></div>'
         f'<audio controls preload="metadata" src="{data_uri("audio/flac", path.read_bytes())}"></audio>'
         f'<p class="scores">{" ".join(values)}</p></figure>'
     )

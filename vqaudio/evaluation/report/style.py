@@ -71,7 +71,7 @@ summary .unit { overflow-wrap: anywhere; }
 .sound figcaption { display: block; } .sound figcaption > span { display: block; min-height: 1.5em; }
 .sound:focus-visible, .chart:focus-visible { outline: 2px solid var(--train); }
 .sound.playing { border-color: var(--train); }
-.picture { background: #000004; } .picture img { height: 120px; }
+.seen { position: relative; background: #000004; } .picture img { height: 120px; }
 .picture > i { pointer-events: none; z-index: 1; }
 .hz span { position: absolute; left: 4px; font: 10px/1 system-ui, sans-serif; color: #fff; opacity: .8;
   transform: translateY(50%); text-shadow: 0 0 3px #000, 0 0 2px #000; pointer-events: none; }
