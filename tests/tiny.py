@@ -1,6 +1,7 @@
 """Tiny codecs for tests, one for each kind of quantiser, encoder, decoder and output: hop 20 at 1,600 Hz."""
 
 import tempfile
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -50,7 +51,12 @@ CONFIGS = {
         quantizer=FSQConfig(dim=16, num_codebooks=2, levels=(4, 3)),
         decoder=SEANET_DECODER,
     ),
-    "istft": CodecConfig(sample_rate=SAMPLE_RATE, encoder=SEANET_ENCODER, quantizer=RESIDUAL, decoder=ISTFT_DECODER),
+    "istft-simvq": CodecConfig(
+        sample_rate=SAMPLE_RATE,
+        encoder=SEANET_ENCODER,
+        quantizer=replace(RESIDUAL, update="simvq", through="rotation"),
+        decoder=ISTFT_DECODER,
+    ),
 }
 KINDS = tuple(CONFIGS)
 

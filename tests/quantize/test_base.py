@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 from torch import Tensor, nn
 
-from vqaudio.quantize import FSQConfig, Quantizer, ResidualVQConfig, VQConfig, straight_through
+from vqaudio.quantize import FSQConfig, Quantizer, ResidualVQConfig, VQConfig, rotated, straight_through
 
 D = 6
 CONFIGS: dict[str, VQConfig | ResidualVQConfig | FSQConfig] = {
@@ -28,6 +28,13 @@ CONFIGS: dict[str, VQConfig | ResidualVQConfig | FSQConfig] = {
         ),
     }.items()
 }
+CONFIGS["vq-simvq"] = VQConfig(dim=D, codebook_size=12, update="simvq")
+CONFIGS["residual-simvq-rotation"] = ResidualVQConfig(
+    dim=D, num_codebooks=3, codebook_size=12, codebook_dim=3, update="simvq", through="rotation"
+)
+CONFIGS["residual-unprojected-rotation"] = ResidualVQConfig(
+    dim=D, num_codebooks=3, codebook_size=12, codebook_dim=0, through="rotation"
+)
 CONFIGS["fsq-single"] = FSQConfig(dim=D, levels=(4, 3))
 CONFIGS["fsq-residual"] = FSQConfig(dim=D, num_codebooks=3, levels=(4, 3, 2))
 every_kind = pytest.mark.parametrize("kind", CONFIGS)
@@ -204,6 +211,42 @@ def test_no_frames_give_no_codes(kind: str) -> None:
     codes = quantizer.encode(torch.zeros(2, D, 0))
     assert codes.shape == (2, len(quantizer.codebook_sizes), 0) and codes.dtype == torch.int64
     assert quantizer.decode(codes).shape == (2, D, 0)
+
+
+def rotation(z: Tensor, q: Tensor) -> Tensor:
+    """The matrix that turns the plane of z and q so that z comes to lie along q, by its angle's cosine and sine."""
+    u = z / z.norm()
+    cosine = float(u @ q / q.norm())
+    across = q / q.norm() - cosine * u
+    sine = float(across.norm())
+    v = across / sine
+    plane, turn = torch.outer(u, u) + torch.outer(v, v), torch.outer(v, u) - torch.outer(u, v)
+    return torch.eye(len(z), dtype=z.dtype) + (cosine - 1) * plane + sine * turn
+
+
+@given(seed=st.integers(0, 1000), dim=st.integers(2, 8))
+def test_rotation_trick_turns_the_gradient_as_the_matrix_does(seed: int, dim: int) -> None:
+    z, q, upstream = torch.randn(3, 5, dim, generator=seeded(seed), dtype=torch.float64)
+    z.requires_grad_()
+    out = rotated(q, z)
+    out.backward(upstream)
+    torch.testing.assert_close(out, q)
+    assert z.grad is not None
+    for row in range(5):
+        a, b = z[row].detach(), q[row]
+        expected = b.norm() / a.norm() * rotation(a, b).t() @ upstream[row]
+        torch.testing.assert_close(z.grad[row], expected)
+
+
+def test_rotation_trick_without_a_direction_is_straight_through() -> None:
+    z = torch.tensor([[0.0, 0.0], [3.0, 4.0], [3.0, 4.0], [3.0, 4.0]], requires_grad=True)
+    q = torch.tensor([[1.0, 2.0], [0.0, 0.0], [-3.0, -4.0], [6.0, 8.0]])
+    out = rotated(q, z)
+    assert torch.equal(out, q)
+    upstream = torch.tensor([[1.0, -2.0]]).repeat(4, 1)
+    out.backward(upstream)
+    assert z.grad is not None
+    torch.testing.assert_close(z.grad, upstream * torch.tensor([[1.0], [1.0], [1.0], [2.0]]))  # the last: twice as long
 
 
 def test_straight_through_is_the_value_of_one_and_the_gradient_of_the_other() -> None:

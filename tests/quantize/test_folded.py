@@ -9,13 +9,21 @@ from torch import Tensor
 
 from tests.tiny import KINDS, tiny_codec
 from vqaudio.quantize import NEAR_TIE, FoldedQuantizer, ResidualQuantizer, ResidualVQConfig, first_gaps
+from vqaudio.quantize.vq import Update
 
 D = 16
 
 
-def fitted(*, normalize: bool = False, num_codebooks: int = 4, codebook_size: int = 32) -> ResidualQuantizer:
+def fitted(
+    *, normalize: bool = False, update: Update = "ema", num_codebooks: int = 4, codebook_size: int = 32
+) -> ResidualQuantizer:
     config = ResidualVQConfig(
-        dim=D, num_codebooks=num_codebooks, codebook_size=codebook_size, codebook_dim=4, normalize=normalize
+        dim=D,
+        num_codebooks=num_codebooks,
+        codebook_size=codebook_size,
+        codebook_dim=4,
+        normalize=normalize,
+        update=update,
     )
     generator = torch.Generator().manual_seed(3)
     with torch.random.fork_rng():
@@ -29,10 +37,10 @@ def latents(seed: int, frames: int = 500) -> Tensor:
     return torch.randn(frames, D, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize(("normalize", "update"), [(False, "ema"), (True, "ema"), (False, "simvq"), (True, "simvq")])
 @given(seed=st.integers(0, 1000), num_codebooks=st.integers(1, 4))
-def test_codes_are_those_of_the_search_in_full(normalize: bool, seed: int, num_codebooks: int) -> None:
-    quantizer = fitted(normalize=normalize)
+def test_codes_are_those_of_the_search_in_full(normalize: bool, update: Update, seed: int, num_codebooks: int) -> None:
+    quantizer = fitted(normalize=normalize, update=update)
     z = latents(seed)
     ours = FoldedQuantizer(quantizer).encode(z, num_codebooks).t()  # (K, N)
     full = quantizer.encode(z.t()[None], num_codebooks=num_codebooks)[0]
@@ -68,6 +76,14 @@ def test_any_change_of_the_weights_is_noticed(name: str) -> None:
     assert not folded.holds(quantizer)
 
 
+def test_a_change_of_the_map_of_simvq_is_noticed() -> None:
+    quantizer = fitted(update="simvq")
+    folded = FoldedQuantizer(quantizer)
+    assert folded.holds(quantizer)
+    quantizer.get_parameter("levels.1.table.transform.weight").data[0, 0] += 1e-3
+    assert not folded.holds(quantizer)
+
+
 def test_training_statistics_are_no_change() -> None:
     quantizer = fitted()
     folded = FoldedQuantizer(quantizer)
@@ -77,4 +93,4 @@ def test_training_statistics_are_no_change() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_can_be_folded(kind: str) -> None:
-    assert FoldedQuantizer.can_fold(tiny_codec(kind).quantizer) == (kind in ("rvq-projected", "istft"))
+    assert FoldedQuantizer.can_fold(tiny_codec(kind).quantizer) == (kind in ("rvq-projected", "istft-simvq"))

@@ -9,6 +9,7 @@ from hypothesis import given, settings, strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
+from tests.quantize.test_base import rotation
 from vqaudio.quantize import FSQConfig, ResidualQuantizer, ResidualVQConfig
 from vqaudio.quantize.residual import VectorLevel
 
@@ -37,9 +38,16 @@ def latents(batch: int, frames: int, seed: int = 0) -> Tensor:
     return correlated(batch * frames, D, seed).view(batch, frames, D).transpose(1, 2).contiguous()
 
 
-def chain(form: str, update: str = "ema") -> ResidualQuantizer:
+def chain(form: str, update: str = "ema", through: str = "straight_through") -> ResidualQuantizer:
     """K fitted levels, in training mode but with averages that stand still."""
-    config = ResidualVQConfig(dim=D, num_codebooks=K, codebook_size=V, update=update, **FORMS[form])  # type: ignore[arg-type]
+    config = ResidualVQConfig(
+        dim=D,
+        num_codebooks=K,
+        codebook_size=V,
+        update=update,
+        through=through,
+        **FORMS[form],  # type: ignore[arg-type]
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         quantizer = config.build()
@@ -72,7 +80,8 @@ def reference_gradient(quantizer: ResidualQuantizer, z: Tensor, upstream: Tensor
     """dL/dz for dL/dq = `upstream`, both (B, D, N), frame by frame in plain algebra.
 
     q = Σ_k W_out,k c_k + b with c_k taken for y_k = n(W_in,k r_k + b), and r_k = z less constants. So
-    dL/dz = Σ_k W_in,kᵀ J_kᵀ W_out,kᵀ g, where J = (I - u uᵀ) / |y| for normalised look-up and I otherwise.
+    dL/dz = Σ_k W_in,kᵀ J_kᵀ W_out,kᵀ g, where J = (I - u uᵀ) / |y| for normalised look-up and I otherwise, times
+    |c| / |y| R from the left for the rotation trick, whose R turns y onto c.
     """
     grad = torch.zeros_like(z)
     for item, number in enumerate(numbers):
@@ -86,21 +95,26 @@ def reference_gradient(quantizer: ResidualQuantizer, z: Tensor, upstream: Tensor
                     unit = y / y.norm()
                     jacobian = (jacobian - torch.outer(unit, unit)) / y.norm()
                     y = unit
+                codes = level.table.codes
+                code = codes[(codes - y).square().sum(dim=-1).argmin()]
+                if level.through == "rotation":
+                    jacobian = code.norm() / y.norm() * rotation(y, code) @ jacobian
                 grad[item, :, frame] += W_in.t() @ jacobian.t() @ W_out.t() @ upstream[item, :, frame]
-                code = (level.table.vectors - y).square().sum(dim=-1).argmin()
-                residual = residual - (W_out @ level.table.vectors[code] + level.project_out.bias)
+                residual = residual - (W_out @ code + level.project_out.bias)
     return grad
 
 
 @projected_forms
-@both_updates
+@pytest.mark.parametrize(
+    ("update", "through"), [("ema", "straight_through"), ("gradient", "rotation"), ("simvq", "straight_through")]
+)
 @settings(max_examples=5)
 @given(data=st.data(), seed=st.integers(0, 1000))
 def test_gradient_of_projected_levels_is_that_of_the_reference(
-    form: str, update: str, data: st.DataObject, seed: int
+    form: str, update: str, through: str, data: st.DataObject, seed: int
 ) -> None:
     numbers = data.draw(st.lists(st.integers(1, K), min_size=3, max_size=3))
-    quantizer = chain(form, update)
+    quantizer = chain(form, update, through)
     z = latents(3, 4, seed).requires_grad_()
     upstream = torch.randn(3, D, 4, generator=seeded(seed + 1))
     quantizer(z, num_codebooks=torch.tensor(numbers)).latents.backward(upstream)
@@ -119,6 +133,22 @@ def test_projections_learn_from_the_decoder_and_codebooks_do_not(form: str, upda
         for parameter in (level.project_in.weight, level.project_out.weight, level.project_out.bias):
             assert parameter.grad is not None and parameter.grad.abs().max() > 0
         assert level.table.vectors.grad is None
+
+
+@settings(max_examples=10)
+@given(seed=st.integers(0, 1000))
+def test_rotation_of_unprojected_levels_is_that_of_their_sum(seed: int) -> None:
+    quantizer = chain("unprojected", through="rotation")
+    z = latents(2, 3, seed).requires_grad_()
+    upstream = torch.randn(2, D, 3, generator=seeded(seed + 1))
+    out = quantizer(z).latents
+    out.backward(upstream)
+    assert z.grad is not None
+    for item in range(2):
+        for frame in range(3):
+            a, b = z[item, :, frame].detach(), out[item, :, frame].detach()
+            expected = b.norm() / a.norm() * rotation(a, b).t() @ upstream[item, :, frame]
+            torch.testing.assert_close(z.grad[item, :, frame], expected, atol=1e-4, rtol=1e-4)
 
 
 # ---- losses

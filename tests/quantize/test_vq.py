@@ -95,6 +95,47 @@ def test_losses_are_summed_over_dimensions_and_averaged_over_frames(update: str)
         assert out.losses["codebook"].item() == pytest.approx(total / 10, rel=1e-5)
 
 
+def test_simvq_moves_its_map_alone_and_all_codes_with_it() -> None:
+    """arXiv 2411.02038: the vectors are frozen; the codebook loss of a few chosen codes moves every code."""
+    table = VQConfig(dim=3, codebook_size=16, update="simvq").build().table
+    vectors, codes = table.vectors.clone(), table.codes.detach().clone()
+    assert [name for name, _ in table.named_parameters()] == ["transform.weight", "transform.bias"]
+    torch.testing.assert_close(codes, vectors @ table.transform.weight.t() + table.transform.bias)
+    x = torch.randn(20, 3, generator=seeded(4))
+    optimizer = torch.optim.SGD(table.parameters(), lr=0.1)
+    before = (x - table.lookup(table.nearest(x))).square().sum().item()
+    for _ in range(30):
+        optimizer.zero_grad()
+        (x - table.lookup(table.nearest(x))).square().sum(dim=-1).mean().backward()
+        optimizer.step()
+    assert (x - table.lookup(table.nearest(x))).square().sum().item() < 0.5 * before
+    assert torch.equal(table.vectors, vectors)
+    assert ((table.codes - codes).abs().max(dim=1).values > 1e-3).all()
+
+
+def test_simvq_starts_with_the_mean_and_covariance_of_the_latents() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        table = Codebook(3, 4096, update="simvq")
+    mix = torch.tensor([[2.0, 0.0, 0.0], [1.0, 0.5, 0.0], [0.0, -0.3, 0.1]])
+    x = torch.randn(5000, 3, generator=seeded(1)) @ mix + torch.tensor([1.0, -2.0, 0.5])
+    vectors = table.vectors.clone()
+    table.fit(x, generator=seeded())
+    assert torch.equal(table.vectors, vectors)
+    torch.testing.assert_close(table.codes.mean(dim=0), x.mean(dim=0), atol=0.15, rtol=0)
+    torch.testing.assert_close(table.codes.t().cov(), x.t().cov(), atol=0.3, rtol=0)
+
+
+def test_simvq_revives_nothing() -> None:
+    table = Codebook(3, 8, update="simvq", revive_below=0.9)
+    x = torch.randn(20, 3, generator=seeded(4))
+    codes = table.codes.detach().clone()
+    for _ in range(5):
+        assert len(table.learn(x, table.nearest(x), generator=seeded())) == 0
+    assert torch.equal(table.codes, codes)
+    assert not torch.equal(table.ema_counts, torch.ones(8))  # use is counted all the same
+
+
 @pytest.mark.parametrize("update", ["ema", "gradient"])
 def test_gradient_is_copied_straight_through(update: str) -> None:
     vq, z = quantizer(update), torch.randn(2, 3, 5, generator=seeded(), requires_grad=True)

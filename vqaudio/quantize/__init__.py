@@ -1,4 +1,9 @@
-from vqaudio.quantize.base import Quantized as Quantized, Quantizer as Quantizer, straight_through as straight_through
+from vqaudio.quantize.base import (
+    Quantized as Quantized,
+    Quantizer as Quantizer,
+    rotated as rotated,
+    straight_through as straight_through,
+)
 from vqaudio.quantize.folded import FoldedQuantizer as FoldedQuantizer
 from vqaudio.quantize.fsq import FSQConfig as FSQConfig, ScalarLevel as ScalarLevel
 from vqaudio.quantize.residual import ResidualQuantizer as ResidualQuantizer, ResidualVQConfig as ResidualVQConfig

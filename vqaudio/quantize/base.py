@@ -1,12 +1,13 @@
-"""What every quantiser promises, and the straight-through estimator.
+"""What every quantiser promises, and the two ways in which a gradient passes one.
 
 `quantizer(latents)` is the training form: it returns quantised latents that gradients pass through, and may move
 codebook statistics while `quantizer.training`. `encode` and `decode` are pure: no buffer changes, no random number is
 drawn, no gradient is needed, and their result does not depend on the mode.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -16,9 +17,9 @@ from torch import Tensor
 class Quantized:
     """The training form's result.
 
-    latents (B, D, N) with straight-through gradients; codes (B, K, N) int64; losses and stats by name, as scalars or
-    one value per codebook, unweighted (weights live in the recipe); revived: pairs (parameter, rows) whose optimiser
-    moments belong to a dead code and must be cleared.
+    latents (B, D, N), through which a gradient reaches those that went in; codes (B, K, N) int64; losses and stats by
+    name, as scalars or one value per codebook, unweighted (weights live in the recipe); revived: pairs (parameter,
+    rows) whose optimiser moments belong to a dead code and must be cleared.
     """
 
     latents: Tensor
@@ -54,6 +55,37 @@ class Quantizer(Protocol):
 def straight_through(quantized: Tensor, latents: Tensor) -> Tensor:
     """`quantized` in value, the identity on `latents` in gradient (Bengio et al., arXiv 1308.3432)."""
     return latents + (quantized - latents).detach()
+
+
+def rotated(quantized: Tensor, latents: Tensor) -> Tensor:
+    """`quantized` in value; in gradient that of rotating and scaling `latents` onto it (rotation trick, arXiv
+    2410.06424, eq. 4 and 6), (M, d) both.
+
+    The gradient at the code is turned back by the angle between the two and scaled by the ratio of their lengths, so
+    that latents of one code no longer all move alike. A row where either is (nearly) zero has no angle, one whose code
+    points the opposite way no axis: these are straight through.
+    """
+    with torch.no_grad():
+        lengths = [x.norm(dim=-1, keepdim=True) for x in (latents, quantized)]
+        z, q = (x / length.clamp(min=_SHORTEST) for x, length in zip((latents, quantized), lengths, strict=True))
+        middle = z + q
+        between = middle.norm(dim=-1, keepdim=True)
+        middle = middle / between.clamp(min=_SHORTEST)
+        scale = lengths[1] / lengths[0].clamp(min=_SHORTEST)
+        turns = (lengths[0] > _SHORTEST) & (lengths[1] > _SHORTEST) & (between > _SHORTEST)
+    # R = I - 2 m mᵀ + 2 q zᵀ, m between unit z and q: two reflections
+    onto_middle = (latents * middle).sum(dim=-1, keepdim=True)
+    onto_latents = (latents * z).sum(dim=-1, keepdim=True)
+    turned = scale * (latents - 2 * onto_middle * middle + 2 * onto_latents * q)
+    return straight_through(quantized, torch.where(turns, turned, latents))
+
+
+Through = Literal["straight_through", "rotation"]
+THROUGH: dict[Through, Callable[[Tensor, Tensor], Tensor]] = {
+    "straight_through": straight_through,
+    "rotation": rotated,
+}
+_SHORTEST = 1e-6  # of a vector, or of the sum of two unit vectors, that still has a direction
 
 
 def active_codebooks(num_codebooks: int | Tensor | None, *, total: int, batch: int, device: torch.device) -> Tensor:

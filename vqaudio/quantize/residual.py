@@ -14,6 +14,7 @@ straight-through sits inside, at the code; residual r - sg[out]. Where we differ
 - the `residual` loss, ‖sg[r] - W_out sg[e]‖², keeps W_out the best linear read-out of the code while training.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, cast
 
@@ -22,16 +23,17 @@ from torch import Tensor, nn
 
 from vqaudio import ranks
 from vqaudio.quantize.base import (
+    THROUGH,
     Quantized,
+    Through,
     active_codebooks,
     check_codes,
     check_latents,
     check_level,
     check_num_codebooks,
     check_rows,
-    straight_through,
 )
-from vqaudio.quantize.vq import Codebook
+from vqaudio.quantize.vq import Codebook, Update
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,9 @@ class Level(Protocol):
 class VectorLevel(nn.Module):
     """A codebook in the latent space (`codebook_dim = 0`) or in a projection of it."""
 
-    def __init__(self, dim: int, codebook_dim: int, table: Codebook) -> None:
+    def __init__(self, dim: int, codebook_dim: int, table: Codebook, *, through: Through = "straight_through") -> None:
         super().__init__()
+        self.through = through
         self.projected = codebook_dim > 0
         self.size = table.size
         self.table = table
@@ -81,12 +84,12 @@ class VectorLevel(nn.Module):
         indices = self.table.nearest(z)
         e = self.table.lookup(indices)
         losses = {"commitment": (z - e.detach()).square().sum(dim=-1)}
-        if self.table.update == "gradient":
+        if self.table.learns_by_loss:
             losses["codebook"] = (z.detach() - e).square().sum(dim=-1)
         if not self.projected:
             return LevelOutput(e.detach(), indices, losses)
         losses["residual"] = (residual.detach() - self.project_out(e.detach())).square().mean(dim=-1)
-        return LevelOutput(self.project_out(straight_through(e, z)), indices, losses)
+        return LevelOutput(self.project_out(THROUGH[self.through](e.detach(), z)), indices, losses)
 
     def _code_space(self, residual: Tensor) -> Tensor:
         return self.table.normalized(self.project_in(residual) if self.projected else residual)
@@ -162,7 +165,8 @@ class ResidualVQConfig:
     codebook_size: int = 1024
     codebook_dim: int = 8  # width of the look-up space; 0: no projection (DAC table 3: 8 beats 2, 4, 32 and 256)
     normalize: bool = False  # unit-length inputs and codes; both sides or neither
-    update: Literal["ema", "gradient"] = "ema"
+    update: Update = "ema"
+    through: Through = "straight_through"  # how the decoder's gradient passes a code
     ema_decay: float = 0.97  # a window of about 30 batches
     revive_below: float = 0.2  # fraction of uniform use
 
@@ -187,16 +191,18 @@ class ResidualVQConfig:
             )
             for _ in range(self.num_codebooks)
         ]
-        return ResidualQuantizer(self.dim, [VectorLevel(self.dim, self.codebook_dim, table) for table in tables])
+        levels = [VectorLevel(self.dim, self.codebook_dim, table, through=self.through) for table in tables]
+        return ResidualQuantizer(self.dim, levels, through=self.through)
 
 
 class ResidualQuantizer(nn.Module):
     """A chain of levels. Any prefix of its codebooks decodes."""
 
-    def __init__(self, dim: int, levels: list[Level]) -> None:
+    def __init__(self, dim: int, levels: Sequence[Level], *, through: Through = "straight_through") -> None:
         super().__init__()
+        self.through = through
         self.dim = dim
-        self.levels = nn.ModuleList(cast(list[nn.Module], levels))
+        self.levels = nn.ModuleList(cast(Sequence[nn.Module], levels))
         self.codebook_sizes = tuple(level.size for level in levels)
 
     @property
@@ -245,7 +251,7 @@ class ResidualQuantizer(nn.Module):
             residual = residual - out.contribution.detach()
             energies.append(residual.detach().square().sum() / latent_energy)
             codes.append(out.indices.view(B, N))
-        quantized = total if projected else straight_through(total, z)
+        quantized = total if projected else THROUGH[self.through](total, z)
         return Quantized(
             latents=quantized.view(B, N, D).transpose(1, 2),
             codes=torch.stack(codes, dim=1),

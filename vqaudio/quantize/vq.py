@@ -5,6 +5,10 @@ is the paper's bottleneck of one codebook.
 
 The exponential moving average (paper, appendix A.1) keeps per code a running count and a running sum, and the code is
 their quotient. Reviving a dead code must therefore rewrite all three: a new vector alone is undone by the next update.
+
+SimVQ (arXiv 2411.02038) is a third way of learning: the vectors are random and never change, and one linear map, which
+learns by the codebook loss, makes the codes of them. A code that is not chosen moves along with all others, so none can
+die, and none is revived.
 """
 
 from dataclasses import dataclass
@@ -16,15 +20,18 @@ from torch.nn import functional as F
 
 from vqaudio import ranks
 from vqaudio.quantize.base import (
+    THROUGH,
     Quantized,
+    Through,
     active_codebooks,
     check_codes,
     check_latents,
     check_level,
     check_num_codebooks,
     check_rows,
-    straight_through,
 )
+
+Update = Literal["ema", "gradient", "simvq"]
 
 # Rows compared with the codebook at once: 8192 x 1024 scores are 32 MB, so memory does not grow with the batch.
 _SEARCH_ROWS = 8192
@@ -41,8 +48,9 @@ class Codebook(nn.Module):
     """V vectors of width d. With `normalize`, inputs and codes have unit length: Euclidean argmin = cosine argmax.
 
     `update="ema"` moves codes by moving averages in `learn`; `update="gradient"` makes them a parameter for the
-    codebook loss. `revive_below` is a fraction of uniform use: a code whose running count falls under it is reseeded
-    from the batch; 0 never revives.
+    codebook loss; `update="simvq"` makes them a linear map of fixed vectors, and the map a parameter for that loss.
+    `revive_below` is a fraction of uniform use: a code whose running count falls under it is reseeded from the batch; 0
+    never revives.
     """
 
     def __init__(
@@ -50,7 +58,7 @@ class Codebook(nn.Module):
         dim: int,
         codebook_size: int,
         *,
-        update: Literal["ema", "gradient"] = "ema",
+        update: Update = "ema",
         normalize: bool = False,
         ema_decay: float = 0.99,
         revive_below: float = 0.1,
@@ -60,7 +68,12 @@ class Codebook(nn.Module):
         self.ema_decay, self.revive_below = ema_decay, revive_below
         # the paper's reference code starts uniformly in ±1/V; k-means (`fit`) replaces this start
         vectors = torch.empty(codebook_size, dim).uniform_(-1.0 / codebook_size, 1.0 / codebook_size)
-        vectors = F.normalize(vectors, dim=-1) if normalize else vectors
+        if update == "simvq":
+            vectors = torch.randn(codebook_size, dim)
+            self.transform = nn.Linear(dim, dim)
+            self.transform.weight.data.copy_(torch.eye(dim) / codebook_size)  # codes of about the size of the others
+            nn.init.zeros_(self.transform.bias)
+        vectors = F.normalize(vectors, dim=-1) if normalize and update != "simvq" else vectors
         if update == "gradient":
             self.vectors: Tensor = nn.Parameter(vectors)
         else:
@@ -81,7 +94,12 @@ class Codebook(nn.Module):
     @property
     def codes(self) -> Tensor:
         """(V, d) as inputs meet them. An optimiser's step, or storage as float16, moves a code off unit length."""
-        return self.normalized(self.vectors)
+        return self.normalized(self.transform(self.vectors) if self.update == "simvq" else self.vectors)
+
+    @property
+    def learns_by_loss(self) -> bool:
+        """Whether there is a codebook loss: averages take its place."""
+        return self.update != "ema"
 
     def nearest(self, x: Tensor) -> Tensor:
         """(M, d) -> (M,) int64, argmin ‖x - e‖²; ties go to the lowest index."""
@@ -120,6 +138,8 @@ class Codebook(nn.Module):
             seen = self.ema_counts > 1e-6
             quotient = self.ema_sums / self.ema_counts.clamp(min=1e-6).unsqueeze(-1)
             self.vectors.copy_(torch.where(seen.unsqueeze(-1), self.normalized(quotient), self.vectors))
+        if self.update == "simvq":
+            return indices[:0]
         return self._revive(x, generator=generator)
 
     def _revive(self, x: Tensor, *, generator: torch.Generator | None) -> Tensor:
@@ -140,10 +160,14 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def fit(self, x: Tensor, *, generator: torch.Generator, iterations: int = 20) -> None:
-        """k-means on x (M, d): Lloyd's algorithm from random rows; empty clusters are reseeded."""
+        """k-means on x (M, d): Lloyd's algorithm from random rows; empty clusters are reseeded. For SimVQ, whose
+        vectors stay: the map that gives the codes mean and covariance of x."""
         x = self._seeds(self.normalized(x))
         if len(x) == 0:
             raise ValueError("all vectors to start from are zero; normalised codes need directions")
+        if self.update == "simvq":
+            self._fit_transform(x)
+            return
         centres = x[torch.randint(len(x), (self.size,), generator=generator).to(x.device)].clone()
         for _ in range(iterations):
             self.vectors.data.copy_(centres)
@@ -157,10 +181,20 @@ class Codebook(nn.Module):
         self.reset_statistics()
 
     @torch.no_grad()
+    def _fit_transform(self, x: Tensor) -> None:
+        mean = x.double().mean(dim=0)
+        centred = x.double() - mean
+        values, directions = torch.linalg.eigh(centred.t() @ centred / len(x))
+        root = directions * values.clamp(min=0).sqrt() @ directions.t()  # the vectors' own covariance is about 1
+        self.transform.weight.copy_(root)
+        self.transform.bias.copy_(mean)
+        self.reset_statistics()
+
+    @torch.no_grad()
     def reset_statistics(self) -> None:
         """Running counts as if every code had uniform use, and sums that agree with the codes."""
         self.ema_counts.fill_(1.0)
-        self.ema_sums.copy_(self.vectors)
+        self.ema_sums.copy_(self.codes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +204,8 @@ class VQConfig:
     kind: Literal["vq"] = "vq"
     dim: int = 64
     codebook_size: int = 512  # the paper's K
-    update: Literal["ema", "gradient"] = "ema"
+    update: Update = "ema"
+    through: Through = "straight_through"  # how the decoder's gradient passes the code
     ema_decay: float = 0.99  # the paper's γ
     revive_below: float = 0.1  # fraction of uniform use; 0 keeps to the paper, which never revives
 
@@ -183,7 +218,7 @@ class VQConfig:
 
 
 class VectorQuantizer(nn.Module):
-    """z_e (B, D, N) -> nearest code e_k, gradient copied straight through. Codes are (B, 1, N).
+    """z_e (B, D, N) -> nearest code e_k, gradient copied straight through (or turned by rotation). Codes are (B, 1, N).
 
     Losses: `codebook` ‖sg[z_e] - e‖² (absent under EMA, which replaces it) and `commitment` ‖z_e - sg[e]‖², each summed
     over D and averaged over frames (paper, eq. 3); the recipe's β weighs the second.
@@ -193,6 +228,7 @@ class VectorQuantizer(nn.Module):
         super().__init__()
         self.dim = config.dim
         self.codebook_sizes = (config.codebook_size,)
+        self.through = config.through
         self.table = Codebook(
             config.dim,
             config.codebook_size,
@@ -215,9 +251,9 @@ class VectorQuantizer(nn.Module):
         indices = self.table.nearest(z)
         e = self.table.lookup(indices)
         losses = {"commitment": (z - e.detach()).square().sum(dim=-1).mean()}
-        if self.table.update == "gradient":
+        if self.table.learns_by_loss:
             losses["codebook"] = (z.detach() - e).square().sum(dim=-1).mean()
-        quantized = straight_through(e, z).view(B, N, D).transpose(1, 2)
+        quantized = THROUGH[self.through](e.detach(), z).view(B, N, D).transpose(1, 2)
         variance = (z - z.mean(dim=0)).detach().square().sum().clamp(min=1e-12)
         energy = (z - e).detach().square().sum() / variance
         revived = z.new_zeros(0, dtype=torch.int64)
