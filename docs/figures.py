@@ -8,6 +8,7 @@ found by its fingerprint.
 import json
 import sys
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,18 @@ from vqaudio.evaluation.results import Summary, is_evaluation, read_summary
 from vqaudio.evaluation.tables import cell, codebooks_table, markdown_table, points_table
 from vqaudio.training.curve import curve_table, read_curve, validations
 
-ROOT = Path(__file__).resolve().parent.parent
 PRETRAINED = "vqaudio/pretrained"
 HEADLINE = ("pesq_wb", "stoi", "si_sdr", "mel_distance")  # of the short tables, in this order
 
 
 def read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+@cache
+def tokenizer_of(model: str) -> AudioTokenizer:
+    """A model that ships, which does not change while pages are made."""
+    return AudioTokenizer.from_pretrained(model)
 
 
 # ---- benchmarks
@@ -57,7 +63,7 @@ def cold(root: Path, file: str) -> str:
 
 def blocks(root: Path, file: str) -> str:
     results = read(root / file)
-    return blocks_script.report(results["rows"], AudioTokenizer.from_pretrained(results["model"]))
+    return blocks_script.report(results["rows"], tokenizer_of(results["model"]))
 
 
 def flips(root: Path, file: str) -> str:
@@ -110,7 +116,7 @@ def models(root: Path) -> str:
     rows = []
     for path in sorted((root / PRETRAINED).glob("*-v*/config.json")):
         document = read(path)
-        tokenizer = AudioTokenizer.from_pretrained(ROOT / PRETRAINED / path.parent.name)
+        tokenizer = tokenizer_of(path.parent.name)
         sessions = tokenizer.session(block_frames=1), tokenizer.decoding_session(block_frames=1)
         delay = sum(session.latency_seconds for session in sessions) - 1 / float(tokenizer.frame_rate)
         kbps = [rate / 1000 for rate in tokenizer.bitrates().values()]

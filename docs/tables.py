@@ -23,6 +23,7 @@ from figures import TABLES
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END, FENCE = "<!-- table: ", "<!-- /table -->", "```"
 PAGES = ("*.md", "docs/*.md", "benchmarks/*.md", "recipes/*/*.md", "samples/*.md", "vqaudio/pretrained/*/card.md")
+Key = tuple[tuple[str, ...], Path]  # a block's words, and what its paths are relative to
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,21 @@ def blocks(lines: list[str]) -> Iterator[Block]:
         raise ValueError(f"line {opened + 1}: the table never ends; {END} is wanted")
 
 
-def filled(text: str, folder: Path, complain: Callable[[str], None], *, root: Path = ROOT) -> str:
-    """The text of a page in `folder` with every block made anew; `complain` is told of those that cannot be."""
+def filled(
+    text: str, folder: Path, complain: Callable[[str], None], *, root: Path = ROOT, known: dict[Key, str] | None = None
+) -> str:
+    """The text of a page in `folder` with every block made anew; `complain` is told of those that cannot be.
+
+    `known` remembers tables from page to page, as the same comparison stands in several.
+    """
+    known = {} if known is None else known
     lines, new, done = text.split("\n"), list[str](), 0
     for block in blocks(lines):
         new += lines[done : block.first]
         try:
-            new += made(block, folder, root).split("\n")
+            key = (block.words, folder if any(word.startswith(".") for word in block.words) else root)
+            known[key] = known.get(key) or made(block, folder, root)
+            new += known[key].split("\n")
         except (ValueError, OSError, LookupError, TypeError) as error:
             new += lines[block.first : block.last]
             complain(f"line {block.first}: table {' '.join(block.words)}: cannot be made: {reason(error)}")
@@ -98,11 +107,12 @@ def main(arguments: list[str] | None = None, *, root: Path = ROOT) -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit status 1 if a table would change")
     options = parser.parse_args(arguments)
     problems: list[str] = []
+    known: dict[Key, str] = {}
     for page in pages(root):
         name = page.relative_to(root).as_posix()
         old, found = page.read_text(encoding="utf-8"), list[str]()
         try:
-            new = filled(old, page.parent, found.append, root=root)
+            new = filled(old, page.parent, found.append, root=root, known=known)
             if options.check:
                 found += differing(old, new)
             elif new != old:
