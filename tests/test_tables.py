@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.pages import ROOT, name, pages, script, tables, without_fenced
-from vqaudio.checkpoint import load_codec
+from vqaudio.checkpoint import load_codec, save_codec
 from vqaudio.evaluation.results import write_results
 from vqaudio.evaluation.statistics import mean_with_intervals
 
@@ -336,13 +336,18 @@ def test_a_card_whose_tables_cannot_be_made_changes_nothing(tmp_path: Path, eval
 def test_a_finished_run_ships_with_card_curve_log_and_golden_codes(tmp_path: Path, evaluation: Path) -> None:
     shipped = ROOT / "vqaudio/pretrained/speech-16k-v1"
     run, out = tmp_path / "run", tmp_path / "speech-16k-v1"
-    shutil.copytree(shipped, run / "model")
+    run.mkdir()
     shutil.copy(shipped / "log.jsonl", run)
+    codec, before = load_codec(shipped)
+    info = save_codec(codec, run / "model", name="x", about=before.about, card="as trained\n", storage="float16")
+    results = evaluation / "evaluation.json"
+    results.write_text(results.read_text().replace(before.model_fingerprint, info.model_fingerprint))
     ship.main([str(run), str(ROOT / "recipes/speech_16k"), str(out), "--evaluation", str(evaluation)])
     assert set(digests(out)) == set(digests(shipped))
-    assert digests(out, "config.json", "card.md", "golden.json") == digests(
-        shipped, "config.json", "card.md", "golden.json"
-    )
+    same = ("config.json", "card.md", "golden.json", "golden.vqt")
+    assert digests(out, *same) == digests(shipped, *same)
+    _, after = load_codec(out)
+    assert (after.name, after.model_fingerprint) == ("x", info.model_fingerprint)
     assert "\n| 8 | 4 | 3.6 | 1." in (out / "card.md").read_text(encoding="utf-8")
 
 
