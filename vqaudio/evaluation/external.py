@@ -1,0 +1,503 @@
+"""The measures of the field, by the packages that have them, and measures by a recogniser of the user's own.
+
+    measure         what it is                                                      signals at   package
+    pesq_wb         ITU-T P.862.2, wideband, MOS-LQO 1.04 to 4.64                   16 kHz       pesq
+    pesq_nb         ITU-T P.862.1, narrowband, MOS-LQO 1.02 to 4.55                 8 kHz        pesq
+    stoi            intelligibility, Taal et al. 2011, up to 1                      any rate     pystoi
+    estoi           extended, Jensen and Taal 2016, up to 1                         any rate     pystoi
+    visqol_speech   ViSQOL v3 (Chinen et al., arXiv 2004.09584), MOS-LQO 1 to 5     16 kHz       visqol-python
+    visqol_audio    the same for music and all other sound, MOS-LQO 1 to 4.73       48 kHz       visqol-python
+    dnsmos_*        DNSMOS P.835 (Reddy et al., arXiv 2110.01763): overall, speech  16 kHz       speechmos
+                    and background, and P.808 (arXiv 2010.15258); of the estimate
+
+pystoi resamples to its 10 kHz itself, and gets the pair at the rate it comes in: so were the published numbers made.
+What the packages round, warn of or raise for signals they have no value for becomes NotMeasuredError, never a number.
+Nothing of them is imported before the first pair; a process makes each model once, for one thread.
+"""
+
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import sys
+import unicodedata
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from vqaudio.evaluation.measures import Measure, NotMeasuredError, Value
+
+INSTALL = "pip install 'vqaudio[eval]'"
+# The program of P.862 has room for 50 utterances and does not check: beyond, it writes over its own memory, and gives
+# wrong values, never returns or ends the process. At 0.8 s an utterance, pause included, no speech has that many.
+PESQ_MAX_SECONDS = 40.0
+LATTICE_NOTE = "by ViSQOL's deep lattice network, as its C++ program has it by default"
+FALLBACK_NOTE = "by ViSQOL's exponential fit, which can lie 1 to 2 points above its default, the lattice network"
+
+Transcribe = Callable[[np.ndarray, int], str]
+Embed = Callable[[np.ndarray, int], Any]
+
+
+def external_measures() -> tuple[Measure, ...]:
+    """All of the table above, also what is not installed: `missing` says so."""
+    lattice = _is_installed("ai_edge_litert")
+    speech_note = LATTICE_NOTE if lattice else FALLBACK_NOTE
+    pesq, pystoi = {"pesq": ("pesq", "pesq")}, {"pystoi": ("pystoi", "STOI")}
+    visqol = {"visqol": ("visqol-python", "ViSQOL"), "numba": ("numba", "ViSQOL")}
+    visqol_speech = visqol | ({"ai_edge_litert": ("ai-edge-litert", "ViSQOL")} if lattice else {})
+    visqol_audio = visqol | {"libsvm": ("libsvm-official", "ViSQOL")}
+    dnsmos = {name: (name, "DNSMOS") for name in ("speechmos", "onnxruntime", "librosa")}
+    without_reference = "of the output alone: the reference is not heard"
+    return (
+        Measure(
+            values=(_higher("pesq_wb", "PESQ-WB", 2),),
+            kinds=("speech",),
+            sample_rate=16_000,
+            compute=pesq_wb,
+            missing=_missing(pesq),
+            versions=_versions(pesq),
+        ),
+        Measure(
+            values=(_higher("pesq_nb", "PESQ-NB", 2),),
+            kinds=("speech",),
+            sample_rate=8_000,
+            compute=pesq_nb,
+            missing=_missing(pesq),
+            versions=_versions(pesq),
+        ),
+        Measure(
+            values=(_higher("stoi", "STOI", 3),),
+            kinds=("speech",),
+            sample_rate=None,
+            compute=stoi,
+            missing=_missing(pystoi),
+            versions=_versions(pystoi),
+        ),
+        Measure(
+            values=(_higher("estoi", "ESTOI", 3),),
+            kinds=("speech",),
+            sample_rate=None,
+            compute=estoi,
+            missing=_missing(pystoi),
+            versions=_versions(pystoi),
+        ),
+        Measure(
+            values=(_higher("visqol_speech", "ViSQOL", 2, speech_note),),
+            kinds=("speech",),
+            sample_rate=16_000,
+            compute=visqol_speech_lattice if lattice else visqol_speech_fallback,
+            missing=_missing(visqol_speech),
+            versions=_versions(visqol_speech) | {"visqol mapper": "lattice" if lattice else "exponential"},
+        ),
+        Measure(
+            # Not for speech: ViSQOL has a mode for that, which takes a third of the time and is not given 48 kHz.
+            values=(_higher("visqol_audio", "ViSQOL audio", 2, "by ViSQOL's support vector regression"),),
+            kinds=("music",),
+            sample_rate=48_000,
+            compute=visqol_audio_svr,
+            missing=_missing(visqol_audio),
+            versions=_versions(visqol_audio),
+        ),
+        Measure(
+            values=(
+                _higher("dnsmos_ovrl", "DNSMOS OVRL", 2, without_reference),
+                _higher("dnsmos_sig", "DNSMOS SIG", 2, without_reference),
+                _higher("dnsmos_bak", "DNSMOS BAK", 2, without_reference),
+                _higher("dnsmos_p808", "DNSMOS P.808", 2, without_reference),
+            ),
+            kinds=("speech",),
+            sample_rate=16_000,
+            compute=dnsmos_of_estimate,
+            missing=_missing(dnsmos),
+            versions=_versions(dnsmos) | _dnsmos_weights(),
+        ),
+    )
+
+
+def _higher(name: str, label: str, decimals: int, note: str = "") -> Value:
+    return Value(name=name, label=label, better="higher", decimals=decimals, note=note)
+
+
+def _is_installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
+def _missing(needed: Mapping[str, tuple[str, str]]) -> str | None:
+    """`needed`: module -> (package, what needs it)."""
+    absent = [(package, user) for module, (package, user) in needed.items() if not _is_installed(module)]
+    if not absent:
+        return None
+    packages = " and ".join(package for package, _ in absent)
+    are = "are" if len(absent) > 1 else "is"
+    return f"{packages}, which {absent[0][1]} needs, {are} not installed: {INSTALL}"
+
+
+def _versions(needed: Mapping[str, tuple[str, str]]) -> dict[str, str]:
+    """Of the packages that are there."""
+    found = {}
+    for package, _ in needed.values():
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _dnsmos_weights() -> dict[str, str]:
+    """The first 12 digits of the SHA-256 of both networks' files; empty if they are not there."""
+    spec = importlib.util.find_spec("speechmos")
+    if spec is None or not spec.submodule_search_locations:
+        return {}
+    folder = Path(spec.submodule_search_locations[0]) / "dnsmos_models"
+    files = [folder / name for name in ("sig_bak_ovr.onnx", "model_v8.onnx")]
+    return {f"DNSMOS {f.name}": hashlib.sha256(f.read_bytes()).hexdigest()[:12] for f in files if f.is_file()}
+
+
+@contextmanager
+def _loading(name: str) -> Iterator[None]:
+    """A package that is there and does not load is a reason like any other, not the end of an evaluation."""
+    try:
+        yield
+    except (ImportError, OSError, AttributeError, RuntimeError) as error:
+        raise NotMeasuredError(f"{name} could not be loaded ({error}); to install it anew: {INSTALL}") from error
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float]:
+    """As plain floats."""
+    for name, value in values.items():
+        if not np.isfinite(value):
+            raise NotMeasuredError(f"{name} came out as {float(value)}")
+    return {name: float(value) for name, value in values.items()}
+
+
+def _check_audible(estimate: np.ndarray, reference: np.ndarray) -> None:
+    """What no measure of a pair has a value for, and some give one for all the same."""
+    for name, signal in (("output", estimate), ("reference", reference)):
+        if not np.isfinite(signal).all():
+            raise NotMeasuredError(f"the {name} has samples that are not finite")
+        if not signal.any():
+            raise NotMeasuredError(f"the {name} is silent")
+
+
+def pesq_wb(estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> dict[str, float]:
+    """PESQ-WB of (T,) and (T,) at 16 kHz; NotMeasuredError below 0.25 s, above 40 s and where no utterance is found."""
+    return _pesq("pesq_wb", "wb", estimate, reference, sample_rate)
+
+
+def pesq_nb(estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> dict[str, float]:
+    """PESQ-NB of (T,) and (T,) at 8 kHz; NotMeasuredError as `pesq_wb`."""
+    return _pesq("pesq_nb", "nb", estimate, reference, sample_rate)
+
+
+def _pesq(name: str, mode: str, estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> dict[str, float]:
+    _check_audible(estimate, reference)
+    if len(reference) > PESQ_MAX_SECONDS * sample_rate:
+        seconds = len(reference) / sample_rate
+        raise NotMeasuredError(
+            f"{seconds:.1f} s are too long for PESQ, which is only safe up to {PESQ_MAX_SECONDS:.0f} s; cut the file"
+        )
+    with _loading("pesq"):
+        from pesq import pesq
+    try:
+        score = pesq(sample_rate, reference, estimate, mode)
+    except (RuntimeError, ValueError) as error:
+        reason = error.args[0] if error.args else type(error).__name__
+        words = reason.decode() if isinstance(reason, bytes) else str(reason)
+        raise NotMeasuredError(f"PESQ: {words[:1].lower()}{words[1:]}") from error
+    return _finite({name: score})
+
+
+def stoi(estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> dict[str, float]:
+    """STOI of (T,) and (T,); NotMeasuredError for less than 0.4 s (30 frames) within 40 dB of the loudest frame."""
+    return _stoi("stoi", False, estimate, reference, sample_rate)
+
+
+def estoi(estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> dict[str, float]:
+    """ESTOI of (T,) and (T,); NotMeasuredError as `stoi`. pystoi adds noise to it, which moves it by 1e-15."""
+    return _stoi("estoi", True, estimate, reference, sample_rate)
+
+
+def _stoi(name: str, extended: bool, estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> dict[str, float]:
+    _check_audible(estimate, reference)
+    with _loading("pystoi"):
+        import pystoi
+    too_little = NotMeasuredError("too little speech for STOI, which needs 30 frames (0.4 s) that are not silent")
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        try:
+            score = pystoi.stoi(reference.astype(np.float64), estimate.astype(np.float64), sample_rate, extended)
+        except (ValueError, IndexError) as error:  # shorter than a single frame
+            raise too_little from error
+    if any("Not enough STFT frames" in str(warning.message) for warning in warned):
+        raise too_little
+    return _finite({name: score})
+
+
+def visqol_speech_lattice(estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> dict[str, float]:
+    """ViSQOL's speech mode of (T,) and (T,) at 16 kHz; NotMeasuredError for less than about 0.7 s."""
+    return _visqol("visqol_speech", "lattice", estimate, reference, sample_rate)
+
+
+def visqol_speech_fallback(estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> dict[str, float]:
+    """The same with the exponential fit, where the lattice network cannot run."""
+    return _visqol("visqol_speech", "exponential", estimate, reference, sample_rate)
+
+
+def visqol_audio_svr(estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> dict[str, float]:
+    """ViSQOL's audio mode of (T,) and (T,) at 48 kHz; NotMeasuredError for less than about 1 s."""
+    return _visqol("visqol_audio", "svr", estimate, reference, sample_rate)
+
+
+def _visqol(name: str, mapper: str, estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> dict[str, float]:
+    _check_audible(estimate, reference)
+    with _loading("visqol-python"):
+        import numba
+        from visqol.audio_utils import AudioSignal
+    manager = _visqol_manager(mapper)
+    threads = numba.get_num_threads()
+    numba.set_num_threads(1)
+    try:
+        result = manager.run_from_signals(AudioSignal(reference, sample_rate), AudioSignal(estimate, sample_rate))
+    except IndexError as error:  # there is no first of no patches
+        raise NotMeasuredError("ViSQOL finds no speech in the reference, or less than 0.7 s") from error
+    except ValueError as error:
+        raise NotMeasuredError(f"ViSQOL: {str(error)[:1].lower()}{str(error)[1:]}") from error
+    finally:
+        numba.set_num_threads(threads)
+    return _finite({name: result.moslqo})
+
+
+@lru_cache(maxsize=3)
+def _visqol_manager(mapper: str) -> Any:
+    """One of each kind per process."""
+    with _loading("visqol-python"):
+        from visqol.api import _DEFAULT_SVR_MODEL
+        from visqol.visqol_manager import VisqolManager
+
+        from vqaudio.evaluation.visqol_kernels import quicken
+
+        manager = VisqolManager()
+        if mapper == "svr":
+            manager.init(model_path=_DEFAULT_SVR_MODEL)
+        else:
+            manager.init(use_speech_mode=True, use_lattice_model=mapper == "lattice")
+        quicken(manager)
+    return manager
+
+
+def dnsmos_of_estimate(estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> dict[str, float]:
+    """The four values of `estimate` (T,) at 16 kHz, the means over windows of 9 s a second apart.
+
+    What is shorter than 9 s is repeated until it is not. `reference` is not looked at. NotMeasuredError for samples
+    outside [-1, 1], which the networks were not made for.
+    """
+    peak = np.abs(estimate).max(initial=0.0)
+    if not peak > 0.0:
+        raise NotMeasuredError("the output is silent" if peak == 0.0 else "the output has samples that are not finite")
+    if not peak <= 1.0:
+        raise NotMeasuredError(f"the output goes up to {peak:.3f}, and DNSMOS takes samples within -1 to 1 only")
+    scores = _dnsmos()(estimate, sample_rate, False)
+    return _finite(
+        {
+            "dnsmos_ovrl": scores["ovrl_mos"],
+            "dnsmos_sig": scores["sig_mos"],
+            "dnsmos_bak": scores["bak_mos"],
+            "dnsmos_p808": scores["p808_mos"],
+        }
+    )
+
+
+@lru_cache(maxsize=1)
+def _dnsmos() -> Any:
+    """speechmos' object with sessions of one thread: its own take all cores, and one per process is then slowest."""
+    with _loading("speechmos"):
+        import onnxruntime
+        from speechmos import dnsmos
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        folder = Path(dnsmos.__file__).parent / "dnsmos_models"
+        model = dnsmos.DNSMOS.__new__(dnsmos.DNSMOS)
+        model.primary_model_path = str(folder / "sig_bak_ovr.onnx")
+        for attribute, name in (("onnx_sess", "sig_bak_ovr.onnx"), ("p808_onnx_sess", "model_v8.onnx")):
+            session = onnxruntime.InferenceSession(str(folder / name), options, providers=["CPUExecutionProvider"])
+            setattr(model, attribute, session)
+    return model
+
+
+def word_error_rate(transcribe: str | Transcribe, *, sample_rate: int | None = 16_000) -> Measure:
+    """How many words a recogniser hears otherwise in the output than in the reference, in per cent of the latter's.
+
+    `transcribe(audio, sample_rate)` gives the words of (T,) float32; it is a function or where one is, as for
+    `load_callable`, which a process then loads when it needs it. No text is needed: this counts what the codec
+    changes and not what the recogniser gets wrong in both. Words are compared as `words` has them. Signals come at
+    `sample_rate` in Hz, None: at any.
+    """
+    return Measure(
+        values=(
+            Value(
+                name="word_error_rate",
+                label="WER",
+                better="lower",
+                decimals=1,
+                unit="%",
+                note=f"against what {_name_of(transcribe)} hears in the reference; mean over files",
+            ),
+        ),
+        kinds=("speech",),
+        sample_rate=sample_rate,
+        compute=partial(_word_error_rate, _checked(transcribe)),
+    )
+
+
+def speaker_similarity(embed: str | Embed, *, sample_rate: int | None = 16_000) -> Measure:
+    """The cosine between the vectors that a speaker encoder has for output and reference, -1 to 1.
+
+    `embed(audio, sample_rate)` gives a vector, or an array or tensor that is one when flattened, for (T,) float32; see
+    `word_error_rate` for the rest.
+    """
+    return Measure(
+        values=(_higher("speaker_similarity", "Speaker similarity", 3, f"cosine of {_name_of(embed)}"),),
+        kinds=("speech",),
+        sample_rate=sample_rate,
+        compute=partial(_speaker_similarity, _checked(embed)),
+    )
+
+
+def _word_error_rate(
+    transcribe: str | Transcribe, estimate: np.ndarray, reference: np.ndarray, sample_rate: int
+) -> dict[str, float]:
+    heard = [_heard(transcribe, signal, sample_rate) for signal in (reference, estimate)]
+    for text in heard:
+        if not isinstance(text, str):
+            raise NotMeasuredError(f"{_name_of(transcribe)} gave {type(text).__name__}, and a str was expected")
+    wanted, found = (words(text) for text in heard)
+    if not wanted:
+        raise NotMeasuredError(f"{_name_of(transcribe)} hears no word in the reference")
+    return {"word_error_rate": 100.0 * edit_distance(wanted, found) / len(wanted)}
+
+
+def _speaker_similarity(
+    embed: str | Embed, estimate: np.ndarray, reference: np.ndarray, sample_rate: int
+) -> dict[str, float]:
+    vectors = [_heard(embed, signal, sample_rate) for signal in (reference, estimate)]
+    try:
+        one, other = (np.asarray(vector, dtype=np.float64).ravel() for vector in vectors)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise NotMeasuredError(f"{_name_of(embed)} gave no vector of numbers: {error}") from error
+    if one.shape != other.shape:
+        raise NotMeasuredError(f"{_name_of(embed)} gave vectors of {len(one)} and {len(other)} numbers")
+    length = float(np.linalg.norm(one) * np.linalg.norm(other))
+    if length == 0.0:
+        raise NotMeasuredError(f"{_name_of(embed)} gave a vector of zeros, which has no direction")
+    return _finite({"speaker_similarity": float(one @ other) / length})
+
+
+def _heard(source: str | Callable[[np.ndarray, int], Any], signal: np.ndarray, sample_rate: int) -> Any:
+    return _heard_in_bytes(source, np.ascontiguousarray(signal, dtype=np.float32).tobytes(), sample_rate)
+
+
+@lru_cache(maxsize=2)  # all points of a recording are compared to the same reference, which is heard first
+def _heard_in_bytes(source: str | Callable[[np.ndarray, int], Any], samples: bytes, sample_rate: int) -> Any:
+    """What the user's function makes of float32 samples. Whatever it raises is a reason not to measure."""
+    try:
+        function = load_callable(source) if isinstance(source, str) else source
+        return function(np.frombuffer(samples, np.float32).copy(), sample_rate)
+    except Exception as error:  # of code that is not ours
+        raise NotMeasuredError(f"{_name_of(source)} failed: {type(error).__name__}: {error}") from error
+
+
+def _name_of(source: Any) -> str:
+    return source if isinstance(source, str) else getattr(source, "__qualname__", type(source).__name__)
+
+
+def words(text: str) -> list[str]:
+    """Lower case, without punctuation other than apostrophes inside words; any space parts words.
+
+    A language that is written without spaces has to be given with some, such as between characters.
+    """
+    text = unicodedata.normalize("NFKC", text).lower().replace("’", "'")
+    kept = "".join(letter if letter == "'" or unicodedata.category(letter)[0] in "LMN" else " " for letter in text)
+    return [word for word in (part.strip("'") for part in kept.split()) if word]
+
+
+def edit_distance(one: list[str], other: list[str]) -> int:
+    """The fewest words to insert, delete or replace that turn one list into the other (Levenshtein)."""
+    row = list(range(len(other) + 1))
+    for number, word in enumerate(one, start=1):
+        diagonal, row[0] = row[0], number
+        for column, another in enumerate(other, start=1):
+            diagonal, row[column] = (
+                row[column],
+                min(row[column] + 1, row[column - 1] + 1, diagonal + (word != another)),
+            )
+    return row[-1]
+
+
+def _checked(source: Any) -> Any:
+    """A text is looked at now, without running any of the user's code, so that a slip does not cost an evaluation."""
+    if isinstance(source, str):
+        _place_of(source)
+    elif not callable(source):
+        raise ValueError(f"{source!r} is no function and does not say where one is, as 'package.module:function' does")
+    return source
+
+
+def _place_of(text: str) -> tuple[str, str]:
+    """'module:function' or 'file.py:function' -> both, if there is such a module or file."""
+    place, colon, name = text.rpartition(":")
+    if not colon or not place or not name.isidentifier():
+        raise ValueError(
+            f"{text!r} does not say where a function is; write package.module:function or path/to/file.py:function"
+        )
+    if place.endswith(".py"):
+        if not Path(place).is_file():
+            raise ValueError(f"{text!r}: there is no file {place}, seen from {Path.cwd()}")
+        return place, name
+    try:
+        found = importlib.util.find_spec(place) is not None
+    except (ImportError, ValueError):
+        found = False
+    if not found:
+        raise ValueError(f"{text!r}: no module {place!r} is installed; for a file, write path/to/file.py:{name}")
+    return place, name
+
+
+@lru_cache(maxsize=16)
+def load_callable(text: str) -> Callable[..., Any]:
+    """The function at 'package.module:function' or 'path/to/file.py:function'; its module or file is run once.
+
+    A file may import its neighbours, as a script may. ValueError says what is not there; what the user's own code
+    raises while it is run is let through.
+    """
+    place, name = _place_of(text)
+    module = _module_of_file(Path(place).resolve()) if place.endswith(".py") else importlib.import_module(place)
+    function = getattr(module, name, None)
+    if function is None:
+        raise ValueError(f"{text!r}: {place} has no {name!r}")
+    if not callable(function):
+        raise ValueError(f"{text!r}: {name} in {place} is {type(function).__name__} and not a function")
+    return cast(Callable[..., Any], function)
+
+
+@lru_cache(maxsize=16)
+def _module_of_file(path: Path) -> Any:
+    name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"  # no name of an installed module
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where dataclasses look up their own module
+    sys.path.insert(0, str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    finally:
+        sys.path.remove(str(path.parent))
+    return module
