@@ -1,5 +1,6 @@
 """The package's own metrics as measures: their values, and what they say where they have none."""
 
+import pickle
 from collections.abc import Iterator
 
 import numpy as np
@@ -125,3 +126,10 @@ def test_pitch_is_of_speech_alone_and_at_16_khz() -> None:
     for name, measure in MEASURES.items():
         assert (measure.sample_rate == 16_000) == (name in PITCH)
         assert [value.name for value in measure.values] == [name]
+
+
+def test_measures_travel_to_other_processes(speech_clip: tuple[Tensor, int]) -> None:
+    clip, rate = speech_clip[0][0].numpy(), speech_clip[1]
+    for measure in pickle.loads(pickle.dumps(own.own_measures())):
+        (value,) = measure.values
+        assert measure.compute(clip, clip, rate).keys() == {value.name}

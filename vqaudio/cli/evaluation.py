@@ -24,7 +24,7 @@ def evaluate(options: Namespace) -> int:
     from vqaudio.evaluation.recordings import select
 
     *models, data = options.things
-    if not models and not options.codec:
+    if not models and set(options.codec) <= {"none"}:
         raise UsageError("a model and the data are wanted: vqaudio evaluate MODEL… DATA --out DIR")
     selection = select(data, split=options.split, kind=options.kind, limit=options.limit)
     systems: list[System] = [ModelSystem(model, tuple(options.codebooks or ())) for model in models]

@@ -1,6 +1,7 @@
 """The package's own metrics as measures. `vqaudio.metrics` says what each computes, and with which settings."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vqaudio import metrics
-from vqaudio.evaluation.measures import Compute, Measure, NotMeasuredError, Value
+from vqaudio.evaluation.measures import Measure, NotMeasuredError, Value
 
 PITCH_RATE = 16_000  # Hz
 PITCH_NOTE = "pYIN on frames of 50 ms every 20 ms, 60 to 500 Hz."
@@ -27,7 +28,7 @@ def own_measures() -> tuple[Measure, ...]:
                 unit="dB",
                 note="Low for any codec that does not keep the phase, however it sounds.",
             ),
-            lambda estimate, reference, _: metrics.si_sdr(estimate, reference),
+            _si_sdr,
         ),
         _distance(
             Value(
@@ -37,7 +38,7 @@ def own_measures() -> tuple[Measure, ...]:
                 decimals=3,
                 note="As descript-audio-codec defines it, seven windows summed; it depends on the sample rate.",
             ),
-            lambda estimate, reference, rate: metrics.mel_distance(estimate, reference, sample_rate=rate),
+            _mel_distance,
         ),
         _distance(
             Value(
@@ -47,7 +48,7 @@ def own_measures() -> tuple[Measure, ...]:
                 decimals=3,
                 note="As descript-audio-codec defines it, magnitudes and log powers; it depends on the level.",
             ),
-            lambda estimate, reference, _: metrics.stft_distance(estimate, reference),
+            _stft_distance,
         ),
         _distance(
             Value(
@@ -58,7 +59,7 @@ def own_measures() -> tuple[Measure, ...]:
                 unit="dB",
                 note="Windows of 2,048 samples and powers of at least 1e-8; some papers leave out a factor of 10.",
             ),
-            lambda estimate, reference, _: metrics.log_spectral_distance(estimate, reference),
+            _log_spectral_distance,
         ),
         _of_pitch(
             Value(
@@ -83,41 +84,68 @@ def own_measures() -> tuple[Measure, ...]:
     )
 
 
+# Measures travel to other processes, so what they compute by are functions of this module and instances of its classes.
+
+
+def _si_sdr(estimate: Tensor, reference: Tensor, sample_rate: int) -> Tensor:
+    return metrics.si_sdr(estimate, reference)
+
+
+def _mel_distance(estimate: Tensor, reference: Tensor, sample_rate: int) -> Tensor:
+    return metrics.mel_distance(estimate, reference, sample_rate=sample_rate)
+
+
+def _stft_distance(estimate: Tensor, reference: Tensor, sample_rate: int) -> Tensor:
+    return metrics.stft_distance(estimate, reference)
+
+
+def _log_spectral_distance(estimate: Tensor, reference: Tensor, sample_rate: int) -> Tensor:
+    return metrics.log_spectral_distance(estimate, reference)
+
+
 def _distance(value: Value, metric: Callable[[Tensor, Tensor, int], Tensor]) -> Measure:
     """`metric` takes (1, 1, T) twice and the sample rate."""
-
-    def compute(estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> float:
-        return metric(_tensor(estimate), _tensor(reference), sample_rate).item()
-
-    return Measure(values=(value,), kinds=("speech", "music"), sample_rate=None, compute=_measured(value, compute))
+    return Measure(values=(value,), kinds=("speech", "music"), sample_rate=None, compute=_Distance(value.name, metric))
 
 
 def _of_pitch(value: Value, metric: Callable[[metrics.PitchTrack, metrics.PitchTrack], float]) -> Measure:
     """A measure for each value: either may be undefined where the other is not. The tracks they share."""
-
-    def compute(estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> float:
-        one, other = (_track(signal.astype(np.float32).tobytes(), sample_rate) for signal in (estimate, reference))
-        return metric(one, other)
-
     return Measure(
         values=(value,),
         kinds=("speech",),
         sample_rate=PITCH_RATE,
-        compute=_measured(value, compute),
+        compute=_OfPitch(value.name, metric),
         versions={"librosa": version("librosa")},
     )
 
 
-def _measured(value: Value, compute: Callable[[np.ndarray, np.ndarray, int], float]) -> Compute:
+@dataclass(frozen=True)
+class _Distance:
     """What a metric refuses with a ValueError is what it has no value for."""
 
-    def named(estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> Mapping[str, float]:
+    name: str
+    metric: Callable[[Tensor, Tensor, int], Tensor]
+
+    def __call__(self, estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> Mapping[str, float]:
         try:
-            return {value.name: compute(estimate, reference, sample_rate)}
+            return {self.name: self.metric(_tensor(estimate), _tensor(reference), sample_rate).item()}
         except ValueError as error:
             raise NotMeasuredError(str(error)) from error
 
-    return named
+
+@dataclass(frozen=True)
+class _OfPitch:
+    """Likewise, of the pitch tracks of both."""
+
+    name: str
+    metric: Callable[[metrics.PitchTrack, metrics.PitchTrack], float]
+
+    def __call__(self, estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> Mapping[str, float]:
+        try:
+            one, other = (_track(signal.astype(np.float32).tobytes(), sample_rate) for signal in (estimate, reference))
+            return {self.name: self.metric(one, other)}
+        except ValueError as error:
+            raise NotMeasuredError(str(error)) from error
 
 
 def _tensor(signal: np.ndarray) -> Tensor:
