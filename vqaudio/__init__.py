@@ -29,6 +29,7 @@ from vqaudio.io import (
     read_audio as read_audio,
     write_audio as write_audio,
 )
+from vqaudio.layouts import TokenSpace as TokenSpace
 from vqaudio.models import Codec as Codec, CodecConfig as CodecConfig
 from vqaudio.session import (
     DecodingSession as DecodingSession,

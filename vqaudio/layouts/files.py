@@ -34,7 +34,7 @@ class Sequence:
     name: str  # in .jsonl its own, a relative path without extension; else that of the file
     place: str  # for messages: the file, and in .jsonl the line
     tokens: Any
-    lengths: dict[str, int]  # those of LENGTHS; empty where the format has no place for them
+    lengths: dict[str, Any]  # those of LENGTHS; empty where the format has no place for them
 
     def to_codes(self, space: TokenSpace, *, invalid: Policy = "refuse") -> Codes:
         """The codes, of one channel; what is wrong with them is said with the place."""

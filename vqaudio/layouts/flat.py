@@ -69,7 +69,9 @@ class CoarseFirst(Layout):
     a0 a1 b0 b1 c0 c1  a2 a3 b2 b3 c2 c3         chunk_frames 2
 
     AudioLM: arXiv 2209.03143. The last chunk may be shorter; where a sequence breaks off, the ids tell of which
-    codebook they are, and so which frames are whole: that is why these ids always have offsets.
+    codebook they are, and so which frames are whole: that is why these ids always have offsets. A token that is lost
+    or doubled in a run of one codebook is refused too, but not located: there `invalid="cut"` takes it for an early
+    end, and only the chunks before are sure.
     """
 
     kind: Literal["coarse-first"] = "coarse-first"

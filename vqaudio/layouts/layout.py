@@ -44,11 +44,11 @@ class Layout(IndexMap, Protocol):
     def to_tokens(self, codes: Any) -> Tensor:
         """Codes (B, K, N) or (K, N) -> tokens, without begin and end. TokenError for a code outside its codebook."""
         values = integers(codes, "codes")
+        K = self.num_codebooks
+        if values.ndim not in (2, 3) or values.shape[-2] != K:
+            raise TokenError(f"codes have shape {tuple(values.shape)}; wanted is (B, {K}, N) or ({K}, N)")
         if values.ndim == 2:
             return self.to_tokens(values[None])[0]
-        K = self.num_codebooks
-        if values.ndim != 3 or values.shape[1] != K:
-            raise TokenError(f"codes have shape {tuple(values.shape)}; wanted is (B, {K}, N) or ({K}, N)")
         B, _, N = values.shape
         outside = (values < 0) | (values >= column(self.codebook_sizes))
         if outside.any():

@@ -1,4 +1,4 @@
-"""Tokens -> codes, whatever a model or a file made of them: nothing slips, and nothing is put right in silence.
+"""Tokens -> codes, whatever a model or a file made of them; nothing is put right in silence.
 
     pad … pad  begin  payload  end  pad … pad       pads, begin and end may be missing; nothing else may follow the end
 
@@ -63,7 +63,7 @@ class Reading:
             return ""
         shown = "; ".join(str(problem) for problem in self.problems[:NUM_SHOWN])
         more = f"; and {len(self.problems) - NUM_SHOWN} more" if len(self.problems) > NUM_SHOWN else ""
-        return f"{shown}{more}; read: {self.num_frames} whole frames"
+        return f"{shown}{more}; read: {_counted(self.num_frames)}"
 
 
 def read(layout: IndexMap, tokens: Tensor, invalid: Policy) -> Reading:
@@ -82,9 +82,7 @@ def read(layout: IndexMap, tokens: Tensor, invalid: Policy) -> Reading:
         return Reading(codes.contiguous(), tuple(found))
     reading = Reading(laid.codes[:, : laid.num_sound].contiguous(), (found[0],))
     if invalid == "refuse":
-        kept = (
-            f"the {reading.num_frames} whole frames before it" if reading.num_frames else "nothing: no frame is whole"
-        )
+        kept = f"the {_counted(reading.num_frames)} before it" if reading.num_frames else "nothing: no frame is whole"
         raise TokenError(f"{found[0]}; invalid='cut' keeps {kept}")
     return reading
 
@@ -180,6 +178,10 @@ class _Laid:
         id = int(self.payload[step] if slot.row is None else self.payload[slot.row, step])
         text = f"{slot.where} holds id {id} ({self.layout.named(id)}); valid there: {slot.valid}"
         return Problem(slot.step, slot.row, id, text, changed_to)
+
+
+def _counted(num_frames: int) -> str:
+    return f"{num_frames} whole frame{'s' * (num_frames != 1)}"
 
 
 def _first(marked: Tensor) -> int:
