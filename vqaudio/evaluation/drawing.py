@@ -33,7 +33,7 @@ class MatplotlibMissingError(ValueError):
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """An empty figure, in inches, that lays itself out."""
+    """An empty figure, in inches, that lays itself out when it is saved."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -51,6 +51,9 @@ def save_figure(figure: "Figure", path: str | Path) -> Path:
     kind = path.suffix.lower()[1:]
     with warnings.catch_warnings(), matplotlib.rc_context(SETTINGS), write_aside(path) as partial:
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # a name in a script that the font has not
+        if figure.get_layout_engine() is not None:
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")  # laid out: the next format need not do it again
         stamp: dict[str, None] = {"Date": None} if kind == "svg" else {"Software": None}
         figure.savefig(partial, format=kind, dpi=DOTS_PER_INCH, metadata=stamp, facecolor="white")
     return path

@@ -42,7 +42,7 @@ def _drawn(evaluation: Evaluation) -> list[tuple[str, "Figure"]]:
         _curves(axes, *charts[index], kbps)
 
     figures = []
-    if charts:
+    if len(charts) > 1:
         figures.append(("rate-quality", _panels(len(charts), draw_curves, legend=True)))
     for index, (measure, _) in enumerate(charts):
         figures.append((measure["name"], _panels(1, lambda axes, _, at=index: draw_curves(axes, at), legend=True)))  # type: ignore[misc]
@@ -144,6 +144,7 @@ def _codebooks(axes: "Axes", system: Facts) -> None:
         axes.plot(places, use, color=colour, linewidth=1.2, label=f"{book.get('codebook', index + 1)}")
     axes.axhline(1.0, linestyle=":", color="#6b7280", linewidth=1)
     axes.set_yscale("log")
+    axes.set_yticks([], minor=True)
     axes.set_xlabel("codes, from the most to the least used, %")
     axes.set_ylabel("times even use")
     axes.set_title(plain(system.get("label") or system["name"]))
