@@ -107,3 +107,7 @@ def tone(seconds: float, sample_rate: int, level: float = 0.5) -> Tensor:
     """(1, T)."""
     time = torch.arange(round(seconds * sample_rate)) / sample_rate
     return level * torch.sin(2 * torch.pi * 440 * time)[None]
+
+
+def thin(estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> dict[str, float]:
+    return {"thin": 1.0}

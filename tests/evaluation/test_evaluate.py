@@ -168,3 +168,25 @@ def test_a_model_at_each_number_of_codebooks(selection: Selection, tmp_path: Pat
 
 def test_the_points_of_a_model_are_powers_of_two_and_all() -> None:
     assert [numbers_of_codebooks(total) for total in (1, 2, 6, 8)] == [(1,), (1, 2), (1, 2, 4, 6), (1, 2, 4, 8)]
+
+
+def test_a_thinned_measure_takes_the_same_recordings_whatever_the_list(selection: Selection, tmp_path: Path) -> None:
+    thin = replace(parts.ERROR, values=(parts.value("thin"),), compute=parts.thin, one_in=2)
+    for name, chosen in (("all", selection), ("some", replace(selection, recordings=selection.recordings[1:4]))):
+        summary = evaluate(
+            [parts.Attenuator()],
+            chosen,
+            tmp_path / name,
+            measures=[parts.ERROR, thin],
+            scoring_rate=RATE,
+            options=HERE,
+        )
+        assert summary["one_in"] == {"thin": 2}
+    everything = {row["sha256"]: row["values"] for row in read_rows(tmp_path / "all") if "error" in row["values"]}
+    assert {"thin" in values for values in everything.values()} == {True, False}
+    assert all(("thin" in values) == (int(digest[:8], 16) % 2 == 0) for digest, values in everything.items())
+    assert all(
+        row["values"].keys() == everything[row["sha256"]].keys()
+        for row in read_rows(tmp_path / "some")
+        if row["values"]
+    )

@@ -215,6 +215,14 @@ def _add_scoring(command: argparse.ArgumentParser) -> None:
     command.add_argument("--kind", choices=("speech", "music"), help="default: as the manifest has it, else speech")
     command.add_argument("--limit", type=_count, metavar="N", help="no more than N recordings, evenly picked")
     command.add_argument("--metrics", nargs="+", metavar="NAME", help="default: all that fit the kind")
+    command.add_argument(
+        "--thin",
+        type=_thinning,
+        action="append",
+        default=[],
+        metavar="NAME=N",
+        help="compute this metric for one recording in N only, chosen by hash: dnsmos_ovrl=4; may be repeated",
+    )
     command.add_argument("--sample-rate", type=_count, metavar="HZ", help="to score at; default: 16000, music 44100")
     command.add_argument("--workers", type=_number, metavar="N", help="processes; 0: this one; default: one per core")
     command.add_argument("--clips", type=_number, default=4, metavar="N", help="to listen to; default: %(default)s")
@@ -346,6 +354,13 @@ def _number(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 on")
     return int(text)
+
+
+def _thinning(text: str) -> tuple[str, int]:
+    name, _, number = text.partition("=")
+    if not name or not number.isdecimal() or int(number) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not NAME=N, such as dnsmos_ovrl=4")
+    return name, int(number)
 
 
 def _part(text: str) -> float:

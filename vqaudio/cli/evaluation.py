@@ -3,6 +3,7 @@
 import json
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vqaudio.cli.coding import UsageError
@@ -130,13 +131,14 @@ def _measures(kind: "Kind", options: Namespace) -> "list[Measure]":
     if options.embed is not None:
         load_callable(options.embed)
         measures.append(speaker_similarity(options.embed))
-    if options.metrics is None:
-        return measures
     known = [value.name for measure in measures for value in measure.values]
-    for name in options.metrics:
+    thin = dict(options.thin)
+    for name in (*(options.metrics or ()), *thin):
         if name not in known:
-            raise UsageError(f"--metrics: {name!r} is unknown for {kind}; known: {', '.join(known)}")
-    return [m for m in measures if any(value.name in options.metrics for value in m.values)]
+            raise UsageError(f"{name!r} is unknown for {kind}; known: {', '.join(known)}")
+    if options.metrics is not None:
+        measures = [m for m in measures if any(value.name in options.metrics for value in m.values)]
+    return [replace(m, one_in=max(thin.get(value.name, 1) for value in m.values)) for m in measures]
 
 
 def _has_pair(system: "System", path: str) -> bool:

@@ -150,8 +150,13 @@ def _conditions(selection: Selection, rate: int, measures: Sequence[Measure]) ->
     return {
         "rules": rules(selection.kind, rate),
         "measures": sorted(value.name for measure in measures if measure.missing is None for value in measure.values),
+        "one_in": _thinned(measures),
         "versions": versions(measures),
     }
+
+
+def _thinned(measures: Sequence[Measure]) -> dict[str, int]:
+    return {value.name: measure.one_in for measure in measures if measure.one_in > 1 for value in measure.values}
 
 
 def _summary(
@@ -199,6 +204,7 @@ def _summary(
             for measure in measures
             for value in measure.values
         ],
+        "one_in": _thinned(measures),
         "not_measured": {
             value.name: measure.missing
             for measure in measures

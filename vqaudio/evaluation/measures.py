@@ -39,4 +39,9 @@ class Measure:
     sample_rate: int | None  # Hz at which it wants both signals; None: any
     compute: Compute
     missing: str | None = None  # why it cannot run here, and what to install; None: it can
+    one_in: int = 1  # it is computed for one recording in so many, chosen by the hash of the recording
     versions: Mapping[str, str] | None = None  # of the packages and weights behind it
+
+    def wants(self, sha256: str) -> bool:
+        """Whether the recording of this hash (hex) is among those it is computed for."""
+        return int(sha256[:8] or "0", 16) % self.one_in == 0

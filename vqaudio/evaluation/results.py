@@ -12,6 +12,7 @@ codebooks, a bitrate. `evaluation.json`:
      "rules": {"version": 1, "sample_rate": 16000, "resampler", "channels", "pcm", "alignment", "bootstrap", …},
      "machine": "…", "versions": {"vqaudio": "…", "torch": "…", "pesq": "…", …}, "seconds": 1234.5,
      "measures": [{"name", "label", "better": "higher" | "lower", "decimals", "unit", "note"}, …],
+     "one_in": {"dnsmos_ovrl": 4},        # values computed for one recording in so many, chosen by its hash
      "not_measured": {"dnsmos_ovrl": "speechmos is not installed: …"},          # of no system, by name of the value
      "systems": [{"name": "speech-16k-v2", "kind": "model" | "codec" | "bound", "label", "about": {…},
                   "points": [{"name": "speech-16k-v2@8", "label": "8 codebooks", "codebooks": 8 | null,

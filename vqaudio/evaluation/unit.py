@@ -54,7 +54,7 @@ def evaluate_unit(recording: Recording, system: System, scoring_rate: int, measu
         rows = []
         for decoded in reconstruction.decoded:
             estimate = as_heard(decoded.audio, decoded.sample_rate, scoring_rate, length=reference.shape[-1])
-            scores = score(estimate, reference, scoring_rate, measures)
+            scores = score(estimate, reference, scoring_rate, [each for each in measures if each.wants(digest)])
             row: Row = {
                 "path": recording.path,
                 "sha256": digest,
