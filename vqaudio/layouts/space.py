@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -145,9 +146,9 @@ class TokenSpace:
         `coarse` codes before it, and gives them with its own.
         """
         values = integers(tokens, "tokens")
-        if values.ndim == (2 if self.layout.stacked else 1):
-            values = values[None]
-        codes = self.layout.to_codes(values, invalid=invalid)  # (C, K, N)
+        codes = self.layout.to_codes(values, invalid=invalid)
+        if codes.ndim == 2:
+            codes = codes[None]  # (C, K, N)
         sizes = self.layout.codebook_sizes
         if self.first_codebook:
             codes, sizes = self._after(coarse, codes)
@@ -202,7 +203,7 @@ class TokenSpace:
             raise TokenError(f"ids have shape {tuple(values.shape)}; wanted is one sequence (L,)")
         starts = (values == self.special_ids["begin"]).nonzero()[:, 0].tolist()
         found = []
-        for start, stop in zip(starts, [*starts[1:], len(values)], strict=True):
+        for start, stop in pairwise([*starts, len(values)]):
             ends = (values[start:stop] == self.special_ids["end"]).nonzero()
             found.append(slice(start, start + int(ends[0]) + 1 if len(ends) else stop))
         return found
