@@ -37,6 +37,9 @@ BLOCKS, RUN = "tests/engine/test_blocks.py", "tests/engine/test_run.py"
 CONV, CODEC, CHECKPOINT = "tests/nn/test_conv.py", "tests/models/test_codec.py", "tests/test_checkpoint.py"
 SOURCES, DOWNLOAD = "tests/data/test_sources.py", "tests/data/test_download.py"
 STEP, STAGES, PARENT = (f"tests/training/test_{name}.py" for name in ("step", "stages", "parent"))
+LAYOUTS, READING, TABLES, SPACE, TOKEN_FILES = (
+    f"tests/layouts/test_{name}.py" for name in ("laws", "reading", "tables", "space", "token_files")
+)
 RESUME, RANKS = "tests/training/test_resume.py", "tests/training/test_ranks.py"
 
 
@@ -625,6 +628,100 @@ MUTATIONS = (
         "int(there[values[there].argmax()])",
         "int(there[-1])",
         ("tests/training/test_page.py::test_thinning_keeps_what_sticks_out",),
+    ),
+    Mutation(
+        "layouts: a vocabulary one id short",
+        "vqaudio/layouts/index_map.py",
+        "return self.codes_end + len(SPECIALS) + len(self.extra_specials)",
+        "return self.codes_end + len(SPECIALS) + len(self.extra_specials) - 1",
+        (f"{LAYOUTS}::test_an_id_is_one_thing",),
+    ),
+    Mutation(
+        "layouts: pad is code 0",
+        "vqaudio/layouts/index_map.py",
+        "    def pad_id(self) -> int:\n        return self.codes_end",
+        "    def pad_id(self) -> int:\n        return self.first_id",
+        (f"{LAYOUTS}::test_to_codes_is_the_inverse_of_to_tokens", f"{TABLES}::test_delay_is_that_of_musicgen"),
+    ),
+    Mutation(
+        "layouts: offsets of the first codebook's size, whatever the others have",
+        "vqaudio/layouts/flat.py",
+        "return tuple(accumulate(sizes[:-1], initial=first))",
+        "return tuple(first + place * sizes[0] for place in range(len(sizes)))",
+        (f"{LAYOUTS}::test_an_id_is_one_thing",),
+    ),
+    Mutation(
+        "layouts: a shorter last chunk laid out as a full one",
+        "vqaudio/layouts/flat.py",
+        "torch.clamp(num_frames - start, max=C)",
+        "torch.full_like(start, C)",
+        (f"{LAYOUTS}::test_every_code_stands_where_the_definition_puts_it",),
+    ),
+    Mutation(
+        "layouts: an id past the codebook taken for a code",
+        "vqaudio/layouts/reading.py",
+        "in_range = (self.codes >= 0) & (self.codes < column(layout.codebook_sizes))",
+        "in_range = (self.codes >= 0) & (self.codes <= column(layout.codebook_sizes))",
+        (
+            f"{LAYOUTS}::test_every_invalid_id_is_found_where_it_stands",
+            f"{TABLES}::test_one_codebook_appended_to_a_text_vocabulary",
+        ),
+    ),
+    Mutation(
+        "layouts: a frame kept that is not complete",
+        "vqaudio/layouts/reading.py",
+        "return _first((self.steps >= first).any(dim=0))",
+        "return _first((self.steps >= first).all(dim=0))",
+        (f"{LAYOUTS}::test_a_sequence_cut_anywhere_gives_the_whole_frames_or_is_refused",),
+    ),
+    Mutation(
+        "layouts: cut and clamped without a word",
+        "vqaudio/layouts/layout.py",
+        "            if reading.problems:\n                warnings.warn(reading.report, TokenWarning, stacklevel=2)\n",
+        "",
+        (f"{READING}::test_cut_keeps_whole_frames_and_says_where_it_cut",),
+    ),
+    Mutation(
+        "layouts: what follows the end is not looked at",
+        "vqaudio/layouts/reading.py",
+        "    found += after\n",
+        "",
+        (f"{LAYOUTS}::test_padding_begin_and_end_are_left_out",),
+    ),
+    Mutation(
+        "layouts: an end valid within a frame",
+        "vqaudio/layouts/flat.py",
+        "return step % self.num_codebooks == 0",
+        "return True",
+        (f"{LAYOUTS}::test_sampling_from_the_valid_ids_always_decodes",),
+    ),
+    Mutation(
+        "layouts: padding counts in the loss",
+        "vqaudio/layouts/batches.py",
+        "return (tokens != layout.pad_id) & (tokens != layout.begin_id)",
+        "return tokens != layout.begin_id",
+        (f"{READING}::test_a_batch_says_what_is_padding_and_what_counts",),
+    ),
+    Mutation(
+        "token spaces: the tokenizer is not compared",
+        "vqaudio/layouts/space.py",
+        '            "token_fingerprint": (self.token_fingerprint, tokenizer.token_fingerprint),\n',
+        "",
+        (f"{SPACE}::test_codes_of_another_tokenizer_are_refused",),
+    ),
+    Mutation(
+        "token spaces: a file whose derived ids were altered is believed",
+        "vqaudio/layouts/space.py",
+        "if derived != space._derived():",
+        "if derived is None:",
+        (f"{SPACE}::test_an_altered_file_is_refused_by_name",),
+    ),
+    Mutation(
+        "token files: a line that was lost holds up all after it",
+        "vqaudio/cli/coding.py",
+        "                    tokens.skip(numbers[task])\n",
+        "                    pass\n",
+        (f"{TOKEN_FILES}::test_a_bad_recording_costs_the_others_nothing",),
     ),
     Mutation(
         "report: text of a log taken for HTML",
