@@ -44,6 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         writer.write(codes.slice(0, 2))
         writer.write(codes.slice(2, 4))
         writer.close()
+    assert main(["encode", str(speech), "--layout", "flat", "--out", str(place / "tokens")]) == 0
     shutil.copytree(ROOT / "vqaudio/pretrained/speech-16k-v1", place / "model")
     (place / "run").mkdir()
     shutil.copy(place / "model/log.jsonl", place / "run")
