@@ -11,6 +11,7 @@ from vqaudio.checkpoint import save_codec
 from vqaudio.models import (
     Codec,
     CodecConfig,
+    HybridEncoderConfig,
     ISTFTDecoderConfig,
     PlainDecoderConfig,
     PlainEncoderConfig,
@@ -23,6 +24,7 @@ from vqaudio.tokenizer import AudioTokenizer
 SAMPLE_RATE, HOP = 1_600, 20
 SEANET_ENCODER = SeanetEncoderConfig(strides=(4, 5), channels=(8, 16), units=(1, 1), blocks=1)
 SEANET_DECODER = SeanetDecoderConfig(strides=(5, 4), channels=(16, 8), units=(1, 1), blocks=1)
+HYBRID_ENCODER = HybridEncoderConfig(strides=(10, 2), num_mels=6, channels=24, blocks=1)
 ISTFT_DECODER = ISTFTDecoderConfig(strides=(2, 10), channels=32, blocks=1)
 PLAIN_ENCODER = PlainEncoderConfig(strides=(4, 5), channels=8)
 PLAIN_DECODER = PlainDecoderConfig(strides=(5, 4), channels=8)
@@ -56,6 +58,12 @@ CONFIGS = {
         encoder=SEANET_ENCODER,
         quantizer=replace(RESIDUAL, update="simvq", through="rotation"),
         decoder=ISTFT_DECODER,
+    ),
+    "hybrid": CodecConfig(
+        sample_rate=SAMPLE_RATE,
+        encoder=HYBRID_ENCODER,
+        quantizer=RESIDUAL,
+        decoder=replace(ISTFT_DECODER, channels=48, num_mels=6, phase="unit"),
     ),
 }
 KINDS = tuple(CONFIGS)

@@ -10,11 +10,13 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 from scipy.fft import dct
+from scipy.signal import decimate
 from torch import Tensor
 
 from tests.tiny import (
     CONFIGS,
     HOP,
+    HYBRID_ENCODER,
     ISTFT_DECODER,
     KINDS,
     PLAIN_DECODER,
@@ -26,9 +28,11 @@ from tests.tiny import (
     noise,
     tiny_codec,
 )
+from vqaudio.metrics import si_sdr
 from vqaudio.models import (
     Codec,
     CodecConfig,
+    HybridEncoderConfig,
     ISTFTDecoderConfig,
     PlainDecoderConfig,
     PlainEncoderConfig,
@@ -38,7 +42,7 @@ from vqaudio.models import (
 from vqaudio.models.seanet import LEVEL_GAIN
 from vqaudio.nn import LevelCompressor, Stream
 from vqaudio.nn.companding import mu_law_decode
-from vqaudio.nn.spectral import InverseSTFT, Polar
+from vqaudio.nn.spectral import ForwardSTFT, InverseSTFT, LogBands, Polar
 from vqaudio.quantize import VQConfig
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
@@ -64,6 +68,11 @@ SIDES = {
     "istft-unit-look-ahead-0": (
         SEANET_ENCODER,
         dataclasses.replace(ISTFT_DECODER, phase="unit", look_ahead_frames=0),
+    ),
+    "hybrid": (HYBRID_ENCODER, ISTFT_DECODER),
+    "hybrid-one-window-look-ahead-0": (
+        HybridEncoderConfig(strides=(20, 1), overlap=3, num_mels=4, channels=8, blocks=0, look_ahead_frames=0),
+        PLAIN_DECODER,
     ),
     "istft-one-spectrum": (SEANET_ENCODER, ISTFTDecoderConfig(strides=(1, 20), overlap=3, channels=6, blocks=0)),
 }
@@ -311,6 +320,55 @@ def test_istft_starts_as_the_inverse_of_the_block_transform(look_ahead: int, geo
     assert error < (1e-5 if look_ahead >= reach else 1.0)  # what is not seen is taken for silence
 
 
+@pytest.mark.parametrize("look_ahead", [1, 2])
+def test_hybrid_starts_with_the_spectrum_and_the_low_wave(look_ahead: int, speech_clip: tuple[Tensor, int]) -> None:
+    """Before any training, the unquantised chain keeps bands as they are, and the wave below 1 kHz in its place."""
+    audio = speech_clip[0][None, :, :32_000]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        codec = CodecConfig(
+            encoder=HybridEncoderConfig(look_ahead_frames=look_ahead),
+            decoder=ISTFTDecoderConfig(phase="unit", look_ahead_frames=look_ahead),
+        ).build()
+    for sound in (audio, 0.1 * audio):
+        estimate = codec(sound, quantize=False).audio.detach()
+        low, low_estimate = (torch.from_numpy(decimate(x.numpy(), 8).copy()) for x in (sound, estimate))
+        assert si_sdr(low_estimate, low) > 10
+        bands, bands_estimate = (_thirds(x) for x in (sound, estimate))
+        assert (
+            bands - bands_estimate
+        ).abs().mean() < 0.75  # a band's mean instead of its parts, two hops of delay: 0.8
+
+
+def _thirds(audio: Tensor) -> Tensor:
+    """Logarithms of the magnitudes of three bins each, 75 Hz wide."""
+    bank = torch.eye(321).unflatten(0, (107, 3)).sum(dim=1)
+    return LogBands(bank, low=1)(ForwardSTFT(hop=160, overlap=4)(audio))[:, :107]
+
+
+def test_forward_transform_is_that_of_the_window_that_ends_with_its_hop() -> None:
+    audio = noise(1, 200)
+    spectra = ForwardSTFT(hop=10, overlap=4)(audio[None])
+    expected = torch.stft(
+        torch.cat([torch.zeros(1, 30), audio], dim=1),
+        40,
+        hop_length=10,
+        window=torch.hann_window(40),
+        center=False,
+        return_complex=True,
+    )
+    torch.testing.assert_close(spectra, torch.cat([expected.real, expected.imag], dim=1), atol=1e-5, rtol=1e-5)
+
+
+def test_log_bands_by_hand() -> None:
+    spectrum = torch.tensor([3.0, 0.0, 1.0, 4.0, 2.0, 0.0]).view(1, 6, 1)  # 3 + 4i, 2i, 1: of moduli 5, 2, 1
+    bank = torch.tensor([[2.0, 2.0, 0.0], [0.0, 0.0, 7.0]])  # rows count by their shares
+    out = LogBands(bank, low=2)(spectrum).flatten()
+    torch.testing.assert_close(out[:2], torch.tensor([3.501, 1.001]).log() + 5)
+    level = (25 + 4) / 2
+    torch.testing.assert_close(out[2:], torch.tensor([3.0, 0.0, 4.0, 2.0]) * (level + 1e-6) ** -0.375)
+
+
 def test_istft_of_a_known_spectrum() -> None:
     """One spectrum alone is its windowed wave, from its own first sample on; by torch's inverse transform."""
     layer = InverseSTFT(spectra=2, hop=10, overlap=4)
@@ -456,6 +514,8 @@ def test_sides_of_different_hops_are_refused() -> None:
         (SeanetDecoderConfig, {"dilations": ()}, r"dilations \(\), .* must be positive"),
         (PlainEncoderConfig, {"strides": ()}, r"strides \(\) and channels 128 must be positive"),
         (PlainDecoderConfig, {"strides": (4, 0)}, r"strides \(4, 0\) and channels 128 must be positive"),
+        (HybridEncoderConfig, {"num_mels": 0}, r"strides \(160, 2\), num_mels 0, .* must be positive"),
+        (HybridEncoderConfig, {"blocks": -1}, "blocks -1 and look_ahead_frames 2 must not be negative"),
         (ISTFTDecoderConfig, {"strides": (0, 160)}, r"strides \(0, 160\), channels 384 .* must be positive"),
         (ISTFTDecoderConfig, {"overlap": 1}, "overlap is 1 hops of 160 samples; windows must overlap"),
         (ISTFTDecoderConfig, {"strides": (1, 5), "overlap": 3}, "be of an even number of samples"),
@@ -469,6 +529,6 @@ def test_impossible_settings_are_refused(config: type, options: dict[str, object
 
 def test_every_kind_of_part_is_tried_here() -> None:
     configs = CONFIGS.values()
-    assert {config.encoder.kind for config in configs} == {"seanet", "plain"}
+    assert {config.encoder.kind for config in configs} == {"seanet", "plain", "hybrid"}
     assert {config.decoder.kind for config in configs} == {"seanet", "plain", "istft"}
     assert {config.quantizer.kind for config in configs} == {"vq", "residual_vq", "fsq"}

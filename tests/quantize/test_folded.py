@@ -93,4 +93,4 @@ def test_training_statistics_are_no_change() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_can_be_folded(kind: str) -> None:
-    assert FoldedQuantizer.can_fold(tiny_codec(kind).quantizer) == (kind in ("rvq-projected", "istft-simvq"))
+    assert FoldedQuantizer.can_fold(tiny_codec(kind).quantizer) == (kind in ("rvq-projected", "istft-simvq", "hybrid"))

@@ -7,6 +7,7 @@ from vqaudio.models.seanet import (
     SeanetEncoder as SeanetEncoder,
     SeanetEncoderConfig as SeanetEncoderConfig,
 )
+from vqaudio.models.spectral import HybridEncoder as HybridEncoder, HybridEncoderConfig as HybridEncoderConfig
 from vqaudio.models.vqvae import (
     PlainDecoder as PlainDecoder,
     PlainDecoderConfig as PlainDecoderConfig,

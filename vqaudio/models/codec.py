@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from vqaudio.models.istft import ISTFTDecoderConfig
 from vqaudio.models.seanet import SeanetDecoderConfig, SeanetEncoderConfig, history_samples
+from vqaudio.models.spectral import HybridEncoderConfig
 from vqaudio.models.vqvae import PlainDecoderConfig, PlainEncoderConfig
 from vqaudio.nn import Stream, at_least_float32, name_streams
 from vqaudio.nn.companding import NUM_CLASSES, mu_law_decode
@@ -33,7 +34,7 @@ class CodecConfig:
     """The defaults are the architecture of `speech-16k`."""
 
     sample_rate: int = 16_000  # Hz
-    encoder: SeanetEncoderConfig | PlainEncoderConfig = field(default_factory=SeanetEncoderConfig)
+    encoder: SeanetEncoderConfig | PlainEncoderConfig | HybridEncoderConfig = field(default_factory=SeanetEncoderConfig)
     quantizer: ResidualVQConfig | VQConfig | FSQConfig = field(default_factory=ResidualVQConfig)
     decoder: SeanetDecoderConfig | PlainDecoderConfig | ISTFTDecoderConfig = field(default_factory=SeanetDecoderConfig)
     output: Literal["waveform", "mu_law"] = "waveform"  # what the decoder emits: samples, or logits of 256 classes

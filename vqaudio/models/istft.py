@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from vqaudio.models.seanet import LEVEL_GAIN, FrameBlock, aligning_conv, cosines
+from vqaudio.models.spectral import HybridLayout
 from vqaudio.nn import CausalConv1d, ChannelNorm, LevelExpander, Stream
-from vqaudio.nn.spectral import InverseSTFT, Polar, analysis_window
+from vqaudio.nn.spectral import InverseSTFT, LogBands, Polar, analysis_window
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,7 @@ class ISTFTDecoderConfig:
     # `free`: the logarithm scales a complex number that has a length of its own. `unit`: that number gives the phase
     # alone, and the logarithm is the magnitude's, as in Vocos
     phase: Literal["free", "unit"] = "free"
+    num_mels: int = 80  # with `unit`: of the encoder's logarithms, from which the start makes magnitudes
     look_ahead_frames: int = 2  # how many frames past its own a sample may depend on
 
     def __post_init__(self) -> None:
@@ -65,7 +67,7 @@ class ISTFTDecoder(nn.Module):
         self.expand = nn.Identity() if unit else LevelExpander()
         self.project = aligning_conv(dim, width, look_ahead=config.look_ahead_frames)
         self.blocks = nn.ModuleList(FrameBlock(width, expansion=config.expansion) for _ in range(config.blocks))
-        self.norm = ChannelNorm(width)
+        self.norm = nn.Identity() if unit else ChannelNorm(width)  # a factor should not depend on the level
         self.logarithms = CausalConv1d(width, spectra * bins, 1)
         self.spectrum = CausalConv1d(width, spectra * 2 * bins, 1, bias=False)  # silence need not fight an offset
         self.polar = Polar(spectra=spectra, bins=bins, unit=unit)
@@ -104,15 +106,39 @@ def _start_as_transform(decoder: ISTFTDecoder) -> None:
     for index in range(frames):
         for row in range(rows):
             weight[index * rows + row, row, 1 + index] = 1.0
+    waves = rows if config.phase == "free" else min(rows, HybridLayout(weight.shape[1], config.num_mels).waves)
     samples = torch.zeros(frames * rows, (reach + 1) * frame, dtype=torch.float64)
     for index in range(frames):
         place = slice(index * frame, (index + 1) * frame)
-        samples[index * rows : (index + 1) * rows, place] = cosines(rows, frame).double() / LEVEL_GAIN
+        samples[index * rows : index * rows + waves, place] = cosines(waves, frame).double() / LEVEL_GAIN
     parts = []
     for spectrum in range(spectra):
         seen = samples[:, spectrum * hop : spectrum * hop + window] * analysis_window(hop, config.overlap)
         z = torch.fft.rfft(seen)  # (rows of all frames, F)
         parts += [z.real, z.imag]
-    decoder.spectrum.conv.weight.zero_()
-    decoder.spectrum.conv.weight[:, : rows * frames, 0] = torch.cat(parts, dim=1).t().float()
+    start = decoder.spectrum.conv.weight
+    if config.phase == "unit":  # where no wave is carried, any phase is as good as another: small random numbers
+        start.mul_(0.1)
+    else:
+        start.zero_()
+    start[:, : rows * frames, 0] += torch.cat(parts, dim=1).t().float()
     decoder.logarithms.conv.weight.zero_()
+    if config.phase == "unit" and rows == decoder.project.conv.in_channels:
+        _start_logarithms(decoder.logarithms, HybridLayout(rows, config.num_mels), spectra=spectra, frames=frames)
+
+
+def _start_logarithms(conv: CausalConv1d, layout: HybridLayout, *, spectra: int, frames: int) -> None:
+    """Logarithms of bands, as the hybrid encoder writes them into its latents, spread over the bins.
+
+    Spectrum j of frame n begins with its hop; of the `spectra` windows that the latents of a frame tell of, the first
+    begins one hop before the frame. So it is window j + 1 of the frame, and the last is the first of the next frame.
+    """
+    assert conv.conv.bias is not None
+    conv.conv.bias.fill_(-LogBands.OFFSET)
+    bins = conv.conv.out_channels // spectra
+    spread = layout.spread(bins)  # (F, M)
+    for j in range(spectra):
+        frame, window = divmod(j + 1, spectra)
+        rows = layout.log_bands(spectra, window)  # (M, D)
+        frame = min(frame, frames - 1)
+        conv.conv.weight[j * bins : (j + 1) * bins, frame * layout.dim : (frame + 1) * layout.dim, 0] = spread @ rows

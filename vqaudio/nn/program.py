@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from vqaudio.nn.activation import Snake
 from vqaudio.nn.conv import CausalConv1d, CausalConvTranspose1d, Stream
 from vqaudio.nn.layer import Value
-from vqaudio.nn.spectral import Polar
+from vqaudio.nn.spectral import LogBands, Polar
 
 Operation = Callable[[], Any]
 
@@ -91,7 +91,7 @@ class Program:
             channels, length = step.out_channels, length * step.stride
         elif hasattr(step, "stream_key") or not (isinstance(step, nn.Module) or step in (torch.add, F.relu, F.gelu)):
             raise UnreadableError(f"{step}")  # a layer that keeps time in a way of its own, or an unknown function
-        elif isinstance(step, Polar):
+        elif isinstance(step, (LogBands, Polar)):
             channels = step.out_channels
         output = Value(channels, length, self._record)
         self._nodes.append(_Node(step, inputs, output))

@@ -19,13 +19,61 @@ import torch
 from torch import Tensor, nn
 
 from vqaudio.nn.activation import at_least_float32
-from vqaudio.nn.conv import CausalConvTranspose1d, Stream
+from vqaudio.nn.conv import CausalConv1d, CausalConvTranspose1d, Stream
 from vqaudio.nn.layer import Layer, Value
 
 # Of the logarithm of a factor or magnitude. A sine at full scale in a Hann window of 640 samples has magnitude 160,
 # e^5.1; Vocos clips at 100.
 _LARGEST_LOG = 5.5
-_FLOOR = 1e-6  # of a squared modulus: a phase of next to nothing has no direction
+_FLOOR = 1e-4  # of a squared modulus: below, rounding would choose the direction of a phase
+
+
+class ForwardSTFT(CausalConv1d):
+    """Samples (B, 1, T) -> spectra (B, 2F, T / hop), re and im; each of the window that ends with its hop's samples.
+
+    A convolution whose kernel is known beforehand, as that of `InverseSTFT`.
+    """
+
+    def __init__(self, *, hop: int, overlap: int) -> None:
+        window = overlap * hop
+        super().__init__(1, 2 * (window // 2 + 1), window, stride=hop, bias=False)
+        z = torch.fft.rfft(torch.eye(window, dtype=torch.float64)) * analysis_window(hop, overlap)[:, None]
+        weight = torch.cat([z.real, z.imag], dim=1)  # (window, 2F)
+        del self.conv.weight
+        self.conv.register_buffer("weight", weight.float()[:, None].permute(2, 1, 0), persistent=False)
+
+    def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):  # a logarithm would see the noise of bfloat16
+            return super().forward(x, stream)
+
+
+class LogBands(Layer):
+    """Spectra (B, 2F, N) -> (B, M + 2L, N): what the bands of a spectrum hold, and what its low bins look like.
+
+    The first M are natural logarithms of band averages of the magnitude, by the rows of `bank` (M, F), plus `OFFSET`.
+    The others are re and im of the `low` lowest bins, divided by their common level to the power of 3/4: a loud and a
+    quiet voice have nearly the same, yet silence is still the smallest.
+    """
+
+    # Of a magnitude under a Hann window of 640 samples, where full scale is 160: -104 dBFS. 16 bits' noise lies above
+    FLOOR = 1e-3
+    # Added to the logarithms: zero, which is what stands before the start and after the end, is then some -70 dBFS
+    OFFSET = 5.0
+
+    def __init__(self, bank: Tensor, *, low: int) -> None:
+        super().__init__()
+        self.low, self.out_channels = low, len(bank) + 2 * low
+        self.register_buffer("bank", bank / bank.sum(dim=1, keepdim=True).clamp(min=1e-12), persistent=False)
+        self.bank: Tensor
+
+    def forward(self, spectrum: Tensor) -> Tensor:
+        with torch.autocast(spectrum.device.type, enabled=False):
+            re, im = at_least_float32(spectrum).chunk(2, dim=1)  # (B, F, N)
+            power = re.square() + im.square()
+            bands = torch.einsum("mf,bfn->bmn", self.bank, (power + 1e-14).sqrt())
+            level = power[:, : self.low].mean(dim=1, keepdim=True) + self.FLOOR**2
+            low = torch.cat([re[:, : self.low], im[:, : self.low]], dim=1) * level.pow(-0.375)
+            return torch.cat([(bands + self.FLOOR).log() + self.OFFSET, low], dim=1)
 
 
 class Polar(Layer):
@@ -41,7 +89,7 @@ class Polar(Layer):
         self.spectra, self.bins, self.unit = spectra, bins, unit
         self.out_channels = spectra * 2 * bins
 
-    def __call__(self, logarithms: Tensor, spectrum: Tensor) -> Tensor:  # type: ignore[override]
+    def __call__(self, logarithms: Tensor, spectrum: Tensor) -> Tensor:
         if isinstance(logarithms, Value):
             recorded: Tensor = logarithms.record(self, logarithms, spectrum)
             return recorded
