@@ -172,3 +172,11 @@ def test_the_error_at_the_borders_of_blocks_is_that_of_the_interior(tokenizer: v
         interiors.append(in_block[:, near:-near].flatten())
         torch.testing.assert_close(sound, tokenizer.decode(codes), atol=1e-5, rtol=1e-5)
     assert torch.cat(borders).mean() / torch.cat(interiors).mean() == pytest.approx(1.0, abs=0.2)
+
+
+def test_saved_again_it_keeps_both_fingerprints(tokenizer: vqaudio.AudioTokenizer, tmp_path: Path) -> None:
+    """Also after its config classes have gained fields."""
+    tokenizer.save_pretrained(tmp_path / "again")
+    again = vqaudio.AudioTokenizer.from_pretrained(tmp_path / "again")
+    assert again.info.token_fingerprint == tokenizer.info.token_fingerprint
+    assert again.info.model_fingerprint == tokenizer.info.model_fingerprint

@@ -16,13 +16,22 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 ConfigT = TypeVar("ConfigT")
 
 
+# For a field that a released config class gains, as `field(default=..., metadata=LATER)`: at its default it is left out of
+# the tree, so that models from before keep their fingerprints when they are saved again. The default may never change.
+LATER = {"later": True}
+
+
 class ConfigError(ValueError):
     """A config that cannot be read; the message names the dotted path of the culprit."""
 
 
 def to_dict(config: Any) -> dict[str, Any]:
     """The plain tree of a config: dictionaries, lists, numbers and strings, ready for JSON."""
-    return {field.name: _to_plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
+    return {
+        field.name: _to_plain(getattr(config, field.name))
+        for field in dataclasses.fields(config)
+        if not (field.metadata.get("later") and getattr(config, field.name) == field.default)
+    }
 
 
 def from_dict(config_class: type[ConfigT], tree: Mapping[str, Any], *, path: str = "") -> ConfigT:

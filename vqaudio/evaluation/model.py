@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vqaudio.evaluation.systems import Decoded, Point, Reconstruction
+from vqaudio.shipped import shipped_models
 from vqaudio.tokenizer import AudioTokenizer
 
 
@@ -32,7 +33,9 @@ class ModelSystem:
 
     @property
     def name(self) -> str:
-        return self.tokenizer.info.name
+        """Of a shipped model with its version, which `info.name` does not have."""
+        shipped = shipped_models()
+        return shipped[self.model].name if self.model in shipped else self.tokenizer.info.name
 
     @property
     def label(self) -> str:

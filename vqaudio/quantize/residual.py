@@ -15,13 +15,14 @@ straight-through sits inside, at the code; residual r - sg[out]. Where we differ
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from vqaudio import ranks
+from vqaudio.config import LATER
 from vqaudio.quantize.base import (
     THROUGH,
     Quantized,
@@ -166,7 +167,7 @@ class ResidualVQConfig:
     codebook_dim: int = 8  # width of the look-up space; 0: no projection (DAC table 3: 8 beats 2, 4, 32 and 256)
     normalize: bool = False  # unit-length inputs and codes; both sides or neither
     update: Update = "ema"
-    through: Through = "straight_through"  # how the decoder's gradient passes a code
+    through: Through = field(default="straight_through", metadata=LATER)  # how the decoder's gradient passes a code
     ema_decay: float = 0.97  # a window of about 30 batches
     revive_below: float = 0.2  # fraction of uniform use
 

@@ -11,7 +11,7 @@ learns by the codebook loss, makes the codes of them. A code that is not chosen 
 die, and none is revived.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vqaudio import ranks
+from vqaudio.config import LATER
 from vqaudio.quantize.base import (
     THROUGH,
     Quantized,
@@ -205,7 +206,7 @@ class VQConfig:
     dim: int = 64
     codebook_size: int = 512  # the paper's K
     update: Update = "ema"
-    through: Through = "straight_through"  # how the decoder's gradient passes the code
+    through: Through = field(default="straight_through", metadata=LATER)  # how the decoder's gradient passes the code
     ema_decay: float = 0.99  # the paper's γ
     revive_below: float = 0.1  # fraction of uniform use; 0 keeps to the paper, which never revives
 
