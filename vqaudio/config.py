@@ -16,8 +16,8 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 ConfigT = TypeVar("ConfigT")
 
 
-# For a field that a released config class gains, as `field(default=..., metadata=LATER)`: at its default it is left out of
-# the tree, so that models from before keep their fingerprints when they are saved again. The default may never change.
+# For a field that a released config class gains, as `field(default=..., metadata=LATER)`: at its default it is left out
+# of the tree, so that models from before keep their fingerprints when saved again. Such a default may never change.
 LATER = {"later": True}
 
 
