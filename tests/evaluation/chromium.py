@@ -21,7 +21,7 @@ MISSING = "there is no chromium here to open the page with; apt-get install chro
 class Browser:
     """One page in one browser; use it as a context, so that the browser ends with it."""
 
-    def __init__(self, profile: Path, *, timeout_seconds: float = 60.0) -> None:
+    def __init__(self, profile: Path, *, timeout_seconds: float = 240.0) -> None:
         assert PATH is not None, MISSING
         self.events: list[dict[str, Any]] = []
         self._timeout, self._number, self._unread = timeout_seconds, 0, b""

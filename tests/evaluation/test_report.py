@@ -180,6 +180,15 @@ def test_a_value_without_a_reason_is_not_made_up(folder: Path, tmp_path: Path) -
     assert "no value and no reason were recorded" in section(text, "summary")
 
 
+def test_values_of_some_recordings_only_are_marked(folder: Path, tmp_path: Path) -> None:
+    there = copied(folder, tmp_path / "thin", one_in={"pesq_wb": 4})
+    text = write_report(there, figures=False).read_text("utf-8")
+    said = "measured of one recording in 4, chosen by its hash"
+    assert section(text, "summary").count(f'title="{said}"') == NUM_POINTS
+    assert f"PESQ-WB most files {said}" in Reader(section(text, "not-measured")).text
+    assert [column[5] for column in table_data(text)["columns"]] == [said, "", "", ""]
+
+
 def test_charts_have_every_point_of_every_system_and_bounds_across(text: str, folder: Path) -> None:
     charts = re.findall(r'<figure class="chart" .*?</figure>', section(text, "rate-and-quality"), re.S)
     assert len(charts) == 4
@@ -215,7 +224,7 @@ def test_the_table_of_files_has_every_value(text: str, folder: Path) -> None:
     for line in read_evaluation(folder).lines:
         place = [name for name, _, _ in data["points"]].index(line["point"])
         (row,) = [row for row in data["rows"][place] if data["files"][row[0]][0] == line["path"]]
-        for name, value, (_, _, _, decimals, _) in zip(names, row[2], data["columns"], strict=True):
+        for name, value, (_, _, _, decimals, _, _) in zip(names, row[2], data["columns"], strict=True):
             if name in line["values"]:
                 assert value == pytest.approx(line["values"][name], abs=0.51 * 10.0 ** -(decimals + 1))
             else:

@@ -126,7 +126,7 @@ def _fill(evaluation: Evaluation, clips: list[Clip], looks: dict[str, Look], mos
         name = f"{system.get('label') or system['name']} {point.get('label') or ''}".strip()
         if not path.is_file():
             if point["name"] in clip.lines and clip.lines[point["name"]].get("values"):
-                clip.left_out.append(f"{name} (there is no {path.name})")
+                clip.left_out.append(f"{name} (no file)")
             continue
         if path.stat().st_size * 4 / 3 > room:  # base64; no need to draw what will not fit
             clip.left_out.append(name)

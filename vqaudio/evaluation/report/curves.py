@@ -132,7 +132,8 @@ def chart_html(measure: Facts, lines: Sequence[Line], rates: Axis) -> str:
         f'aria-label="{escaped(_described(measure, lines))}"><path class="grid" d="{grid}"/>'
         f"{''.join(_line_svg(line, rates, axis) for line in lines)}</svg>"
         f'<div class="rows">{left}</div><div class="columns">{below}</div><span class="axis-name">kbit/s</span>'
-        f'<div class="spots">{"".join(_marks(measure, line, rates, axis) for line in lines)}</div></div>{note}</figure>'
+        f'<div class="spots">{"".join(_marks(measure, line, lines, rates, axis) for line in lines)}</div></div>'
+        f"{note}</figure>"
     )
 
 
@@ -177,7 +178,7 @@ def _line_svg(line: Line, rates: Axis, axis: Axis) -> str:
     return f'<g data-s="{index}" stroke="{colour}">{"".join(parts)}</g>'
 
 
-def _marks(measure: Facts, line: Line, rates: Axis, axis: Axis) -> str:
+def _marks(measure: Facts, line: Line, lines: Sequence[Line], rates: Axis, axis: Axis) -> str:
     decimals = int(measure.get("decimals", 2))
     look, label = line.look, line.system.get("label") or line.system["name"]
     marks = []
@@ -193,12 +194,23 @@ def _marks(measure: Facts, line: Line, rates: Axis, axis: Axis) -> str:
         y = min(max(100 - axis.place(spot.mean) / 10, 0.0), 100.0)
         said = f"{_with_point(label, spot)} {number(spot.mean, decimals)}{far}"
         told = escaped("\n".join(_told(label, spot, decimals)))
-        side = "far" if far == " ↑" else ""
+        side = " ".join(["far"] * (far == " ↑") + ["late"] * _is_crowded_early(lines, y, rates, axis))
         marks.append(
             f'<span class="bound {side}" data-s="{look.index}" data-tip="{told}" '
             f'style="top:{y:.2f}%;--c:{look.colour}">{escaped(said)}</span>'
         )
     return "".join(marks)
+
+
+def _is_crowded_early(lines: Sequence[Line], y: float, rates: Axis, axis: Axis) -> bool:
+    """Whether a label at height `y` meets fewer marks at the right end of a chart than at the left one."""
+
+    def nearest(low: float, high: float) -> float:
+        """The room to the marks between two places, in hundredths."""
+        places = ((rates.place(s.kbps or 1.0) / 10, 100 - axis.place(s.mean) / 10) for one in lines for s in one.spots)
+        return min((abs(place - y) for x, place in places if low <= x <= high), default=100.0)
+
+    return nearest(0, 55) < 8 and nearest(0, 55) < nearest(45, 100)
 
 
 def _told(label: str, spot: Spot, decimals: int) -> Iterator[str]:

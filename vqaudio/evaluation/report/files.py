@@ -1,6 +1,6 @@
 """The values of every file at every point, as compact JSON that the page's script makes a table of.
 
-    {"columns": [[name, label, higher is better: 0 or 1, decimals, unit], …],
+    {"columns": [[name, label, higher is better: 0 or 1, decimals, unit, why it may be missing], …],
      "files": [[path, speaker, kind, seconds], …],
      "points": [[name, label, index of the system], …],
      "reasons": ["no voiced frame in common", …],
@@ -52,6 +52,7 @@ def table(evaluation: Evaluation, looks: dict[str, Look]) -> dict[str, list]:
             int(measure.get("better") != "lower"),
             int(measure.get("decimals", 2)),
             measure.get("unit", ""),
+            f"measured {evaluation.thinned[measure['name']]}" if measure["name"] in evaluation.thinned else "",
         ]
         for measure in measures
     ]

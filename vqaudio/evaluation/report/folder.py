@@ -35,6 +35,12 @@ class Evaluation:
         """Why a value is missing everywhere, by its name."""
         return dict(self.facts.get("not_measured") or {})
 
+    @property
+    def thinned(self) -> dict[str, str]:
+        """What is to be said of values that were computed for some of the recordings only, by name."""
+        found = self.facts.get("one_in") or {}
+        return {name: f"of one recording in {number}, chosen by its hash" for name, number in found.items()}
+
     def points(self) -> Iterator[tuple[Facts, Facts]]:
         """(system, point) in the order of the results."""
         for system in self.systems:

@@ -31,7 +31,7 @@ def head_html(evaluation: Evaluation, looks: dict[str, Look]) -> str:
     tiles = [
         ("files", spoken(data["files"]) if is_number(data.get("files")) else "–"),
         ("of audio", duration(data["seconds"]) if is_number(data.get("seconds")) else "–"),
-        ("speakers", spoken(data["speakers"]) if is_number(data.get("speakers")) else "–"),
+        ("speakers", spoken(data["speakers"]) if is_number(data.get("speakers")) and data["speakers"] else "not known"),
         ("systems", str(sum(1 for system in evaluation.systems if system.get("points")))),
         ("points", str(measured)),
         ("measures", str(len(shown_measures(evaluation)))),
@@ -110,6 +110,7 @@ def missing_html(evaluation: Evaluation) -> str:
     ]
     items += [(labels.get(name, name), why) for name, why in evaluation.not_measured.items()]
     rows = [(what, "everywhere", why) for what, why in items]
+    rows += [(labels.get(name, name), "most files", f"measured {said}") for name, said in evaluation.thinned.items()]
     where: dict[tuple[str, str], list[str]] = {}
     for _, point in evaluation.points():
         for name, reasons in (point.get("unscored") or {}).items():

@@ -124,8 +124,9 @@ SCRIPT = r"""
       ...facts.map(([name, label, place]) => ({
         name, label, numeric: place === 3, first: 1, read: (row) => data.files[row[0]][place], decimals: 1 })),
       { name: 'kbps', label: 'kbit/s', numeric: true, first: -1, read: (row) => row[1], decimals: 2 },
-      ...data.columns.map(([name, label, higher, decimals, unit], place) => ({
-        name, label, unit, numeric: true, first: higher ? 1 : -1, decimals, place, read: (row) => row[2][place] })),
+      ...data.columns.map(([name, label, higher, decimals, unit, why], place) => ({
+        name, label, unit, why, decimals, place, numeric: true, first: higher ? 1 : -1,
+        read: (row) => row[2][place] })),
     ];
     const heads = columns.map((column) => {
       const head = element('th', undefined, column.numeric ? 'number' : ''), button = element('button', column.label);
@@ -152,7 +153,7 @@ SCRIPT = r"""
         const why = row[3][column.place];
         made.className = 'number missing';
         made.textContent = 'not measured';
-        made.title = why === undefined ? 'no value and no reason were recorded' : data.reasons[why];
+        made.title = why !== undefined ? data.reasons[why] : column.why || 'no value and no reason were recorded';
       } else made.textContent = '–';
       return made;
     };

@@ -28,7 +28,8 @@ button, select, input { font: inherit; color: inherit; }
 .spots .mark.on { scale: 1.6; }
 .spots .bound { position: absolute; left: 4px; transform: translateY(-100%); font-size: 11.5px; line-height: 1.3;
   color: var(--c); background: color-mix(in srgb, var(--card) 75%, transparent); padding: 0 3px; border-radius: 4px; }
-.spots .bound.far { transform: none; }
+.spots .bound.far { transform: none; } .spots .bound.late { left: auto; right: 4px; }
+.spots .mark { z-index: 1; }
 .tip { white-space: pre-line; max-width: 320px; } .tip::first-line { font-weight: 650; }
 .facts thead th { vertical-align: bottom; } .facts th[scope=row] { color: inherit; font-weight: 600; text-align: left; }
 .facts th[scope=row] span { color: var(--soft); font-weight: 400; margin-left: 6px; }

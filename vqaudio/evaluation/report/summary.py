@@ -73,7 +73,7 @@ def reason(evaluation: Evaluation, point: Facts, name: str) -> str:
     unscored = (point.get("unscored") or {}).get(name) or {}
     if unscored:
         return _counted(unscored)
-    return evaluation.not_measured.get(name, NO_REASON)
+    return evaluation.not_measured.get(name) or evaluation.thinned.get(name, NO_REASON)
 
 
 def _explained(measure: Facts) -> str:
@@ -110,7 +110,9 @@ def _value_cell(evaluation: Evaluation, point: Facts, measure: Facts, notes: Foo
     if not is_number(found.get("mean")):
         why = reason(evaluation, point, name)
         return f'<td class="number missing" title="{escaped(why)}">not measured{notes.mark(why)}</td>'
-    mark = notes.mark(_counted(unscored)) if unscored else ""
+    told = [_counted(unscored)] if unscored else []
+    told += [f"measured {evaluation.thinned[name]}"] if name in evaluation.thinned else []
+    mark = "".join(notes.mark(text) for text in told)
     mean, _, interval = with_interval(found, decimals).partition(" ")
     interval = f" <span>{interval}</span>" if interval else ""
     files = f' title="{plural(int(found["files"]), "file")}"' if is_number(found.get("files")) else ""
