@@ -199,12 +199,14 @@ def test_sampling_from_the_valid_ids_always_decodes(kind: str, data: st.DataObje
         return
     generator = torch.Generator().manual_seed(seed)
     steps = [torch.zeros(layout.num_codebooks if layout.stacked else 1, 0, dtype=torch.int64)]
+    ended = False
     for step in range(num_steps):
         steps.append(sampled(layout.valid_ids(step), generator))
-        if (steps[-1] == layout.special_ids["end"]).any():
+        if ended := bool((steps[-1] == layout.special_ids["end"]).any()):
             break
     tokens = torch.cat(steps, dim=1)
     reading = layout.read(tokens if layout.stacked else tokens[0])
+    assert not (ended and reading.problems)  # an end is valid only where it may stand
     late = max(layout.num_steps(1) - 1, 0) if layout.stacked else 0
     chunk = getattr(layout, "chunk_frames", None) or 1
     assert reading.num_frames >= (tokens.shape[1] - late) * len(tokens) // layout.num_codebooks - chunk
