@@ -542,7 +542,7 @@ def test_a_command_whose_program_is_not_there() -> None:
     assert (
         codec.missing() == "no-such-program-here, the program of mine, is not on the path and no file that can be run"
     )
-    with pytest.raises(ValueError, match="no-such-program-here"):
+    with pytest.raises(ValueError, match="no-such-program-here, the program of mine, is not on the path"):
         codec.reconstruct(torch.zeros(1, 100), 16000)
 
 
