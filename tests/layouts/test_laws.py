@@ -113,7 +113,7 @@ def wrong_ids(layout: Layout, codebook: int) -> list[int]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=5)
+@settings(max_examples=4)
 @given(data=st.data(), num_frames=st.integers(1, 5))
 def test_every_invalid_id_is_found_where_it_stands(kind: str, data: st.DataObject, num_frames: int) -> None:
     layout = data.draw(layouts(kind))
@@ -141,6 +141,7 @@ def test_every_invalid_id_is_found_where_it_stands(kind: str, data: st.DataObjec
 
 
 @pytest.mark.parametrize("kind", ["flat", "coarse-first", "groups", "chunks"])
+@settings(max_examples=12)
 @given(data=st.data(), num_frames=st.integers(1, 6), seed=st.integers(0, 9))
 def test_with_offsets_a_lost_or_doubled_token_is_always_found(
     kind: str, data: st.DataObject, num_frames: int, seed: int

@@ -128,7 +128,7 @@ def test_audio_is_found_among_text() -> None:
 # ---- the file
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(layout=layouts(), first=st.integers(0, 2), padding=st.sampled_from([None, 0, 64]))
 def test_load_gives_what_was_saved(
     layout: Layout, first: int, padding: int | None, tmp_path_factory: pytest.TempPathFactory
