@@ -1,0 +1,313 @@
+"""What do quantisers, decoders, look-ahead and widths buy for the same computing time?
+
+    python recipes/study/run.py --packs packs/ --out study/ --minutes 12                # all rows of rows.toml
+    python recipes/study/run.py --packs packs/ --out study/ --steps 600 --rows fsq simvq
+    python recipes/study/run.py --table                                                # from results.json, nothing run
+
+Every row is `base.toml` with some settings changed (`rows.toml`), trained from random weights with the same seeds on
+the same batches, and scored on the same recordings by `vqaudio evaluate`. The budget is computing time: a row gets as
+many steps as fit into the minutes at its own cost of a step. That cost is not read off a clock alone, since other work
+on the machine would then be a row's fortune: steps of the row and of the base alternate, the ratio of their medians is
+the row's cost, and minutes are those of the base when it was first measured (`pace.json`). With --steps all rows get
+the same number of steps instead, and their costs are only noted.
+
+A row that is done is not done again; one that was stopped goes on. Results go to `results.json` in the output folder:
+settings, steps, seconds, the last validation, and the means of the test split. `--publish` writes them beside this file
+with the table's plot.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vqaudio.data.crops import CropSampler
+from vqaudio.data.packed import PackedAudio
+from vqaudio.training.log import LOG_NAME
+from vqaudio.training.players import build_learners
+from vqaudio.training.recipe import Recipe, load_recipe
+from vqaudio.training.step import Objective, Plan, train_step
+
+HERE = Path(__file__).resolve().parent
+BASE, ROWS, RESULTS, PLOT = (HERE / name for name in ("base.toml", "rows.toml", "results.json", "plot.png"))
+ROUNDS = 6  # of alternating steps, the first of which does not count
+MEASURES = {
+    "pesq_wb": ("PESQ-WB", 2),
+    "stoi": ("STOI", 3),
+    "mel_distance": ("mel distance", 2),
+    "si_sdr": ("SI-SDR", 1),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """`settings` are dotted overrides of the base recipe, as text for the command line."""
+
+    name: str
+    question: str
+    about: str
+    seeds: tuple[int, ...]
+    settings: dict[str, str]
+
+    def runs(self) -> Iterator[tuple[str, int]]:
+        """Names of the folders, one for each seed."""
+        return ((f"{self.name}-s{seed}", seed) for seed in self.seeds)
+
+
+def read_rows(path: Path = ROWS) -> list[Row]:
+    """The rows of a file, each with the settings of those it comes from."""
+    rows: dict[str, Row] = {}
+    for entry in tomllib.loads(path.read_text(encoding="utf-8"))["rows"]:
+        parent = entry.get("from")
+        if entry["name"] in rows or (parent and parent not in rows):
+            raise ValueError(f"row {entry['name']!r} is there twice, or comes from {parent!r}, which is not above it")
+        changes = entry.get("set", {}).items()
+        own = {key: value if isinstance(value, str) else json.dumps(value) for key, value in changes}
+        settings = (rows[parent].settings if parent else {}) | own
+        seeds = tuple(entry.get("seeds", [0]))
+        rows[entry["name"]] = Row(entry["name"], entry["question"], entry["about"], seeds, settings)
+    return list(rows.values())
+
+
+# ---- the budget
+
+
+class Stepper:
+    """Takes steps of a recipe that are thrown away, and times them."""
+
+    def __init__(self, recipe: Recipe, packs: Path) -> None:
+        self.recipe = recipe
+        self.learners = build_learners(recipe, None, torch.device("cpu"))
+        self.objective = Objective(recipe.losses, recipe.codec.sample_rate)
+        data = recipe.data
+        sampler = CropSampler(
+            PackedAudio(packs, "train"), crop_samples=recipe.crop_samples, batch_size=data.batch_size, seed=0
+        )
+        self.audio = sampler.batch(0).audio
+
+    def seconds(self, *, play: bool = False) -> float:
+        begin = time.monotonic()
+        train_step(
+            self.learners.codec,
+            self.objective,
+            self.audio,
+            Plan(play=play),
+            discriminators=self.learners.discriminators,
+            generator=torch.Generator().manual_seed(0),
+        )
+        return time.monotonic() - begin
+
+
+def relative_cost(recipe: Recipe, base: Recipe, packs: Path, *, rounds: int = ROUNDS) -> tuple[float, float]:
+    """A step of `recipe` in steps of `base`, on average over its stages, and the seconds of one of `base`."""
+    ours, theirs = Stepper(recipe, packs), Stepper(base, packs)
+    plain, played, other = [], [], []
+    for _ in range(rounds):
+        other.append(theirs.seconds())
+        plain.append(ours.seconds())
+        if recipe.stages.plays:
+            played.append(ours.seconds(play=True))
+    unit = statistics.median(other[1:])
+    cost = statistics.median(plain[1:])
+    if played:
+        shares = recipe.stages.shares()
+        share = (shares["adversarial"] + shares["decoder"]) / recipe.adversarial.every
+        cost += share * (statistics.median(played[1:]) - cost)
+    return cost / unit, unit
+
+
+def steps_within(minutes: float, *, base_seconds: float, cost: float) -> int:
+    """Steps of a row of relative cost `cost` in so many minutes."""
+    return max(1, round(minutes * 60.0 / (base_seconds * cost)))
+
+
+def base_pace(out: Path, measured: float) -> float:
+    """Seconds of a step of the base: what `pace.json` says, or what was measured now, for all rows to come."""
+    path = out / "pace.json"
+    if not path.exists():
+        path.write_text(json.dumps({"base_step_seconds": measured}) + "\n", encoding="utf-8")
+    return float(json.loads(path.read_text(encoding="utf-8"))["base_step_seconds"])
+
+
+# ---- a row
+
+
+def train(row: Row, seed: int, steps: int, packs: Path, folder: Path) -> None:
+    command = [sys.executable, "-m", "vqaudio.cli", "train", str(BASE), "--packs", str(packs), "--out", str(folder)]
+    command += ["--steps", str(steps), "--resume", "auto", "--seed", str(seed)]
+    for key, value in row.settings.items():
+        command += [f"--{key}", value]
+    subprocess.run(command, check=True)
+
+
+def score(model: Path, data: Path, out: Path, *, limit: int | None, workers: int) -> list[dict[str, Any]]:
+    """Means at every number of codebooks, by the project's evaluator."""
+    command = [sys.executable, "-m", "vqaudio.cli", "evaluate", str(model), str(data), "--split", "test"]
+    command += ["--kind", "speech", "--codec", "none", "--clips", "0", "--workers", str(workers), "--out", str(out)]
+    command += ["--metrics", *MEASURES]
+    if limit is not None:
+        command += ["--limit", str(limit)]
+    subprocess.run(command, check=True)
+    (system,) = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))["systems"]
+    return [
+        {
+            "codebooks": point["codebooks"],
+            "kbps": point["kbps"],
+            **{name: round(value["mean"], 4) for name, value in point["values"].items() if name in MEASURES},
+        }
+        for point in system["points"]
+    ]
+
+
+def of_log(folder: Path) -> dict[str, Any]:
+    """What a run's log says of it: parameters, steps, seconds, the last validation."""
+    lines = [json.loads(line) for line in (folder / LOG_NAME).read_text(encoding="utf-8").splitlines()]
+    start = next(line for line in lines if line["kind"] == "start")
+    end = next(line for line in reversed(lines) if line["kind"] == "end")
+    last = next(line for line in reversed(lines) if line["kind"] == "validation")
+    names = ("mel", "log_magnitude", "complex", "si_sdr", "perplexity")
+    validation = {name: last[name] for name in names if name in last}
+    return {
+        "parameters": start["parameters"],
+        "steps": end["step"],
+        "seconds": end["seconds"],
+        "validation": validation,
+    }
+
+
+def run(row: Row, seed: int, name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Train and score one row, or read what is there."""
+    folder = options.out / name
+    done = folder / "row.json"
+    if done.exists():
+        found: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
+        return found
+    base, recipe = load_recipe(BASE), load_recipe(BASE, row.settings)
+    cost, seconds = relative_cost(recipe, base, options.packs)
+    steps = options.steps or steps_within(options.minutes, base_seconds=base_pace(options.out, seconds), cost=cost)
+    train(row, seed, steps, options.packs, folder)
+    points = score(
+        folder / "model",
+        options.data or options.packs / "manifest.jsonl",
+        folder / "evaluation",
+        limit=options.limit,
+        workers=options.workers,
+    )
+    result = {
+        "name": row.name,
+        "seed": seed,
+        "settings": row.settings,
+        "relative_cost": round(cost, 3),
+        **of_log(folder),
+        "points": points,
+        "machine": options.machine,
+    }
+    done.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return result
+
+
+# ---- what comes of it
+
+
+def table(rows: list[Row], results: list[dict[str, Any]]) -> list[str]:
+    """Markdown: for each question a table, all codebooks of each row; the seeds of a row one after another."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for result in results:
+        found.setdefault(result["name"], []).append(result)
+    lines = []
+    for question in dict.fromkeys(row.question for row in rows):
+        lines += [f"**{question[0].upper()}{question[1:]}**", ""]
+        heads = ["row", "what", "steps", "cost of a step", "kbps", *(label for label, _ in MEASURES.values())]
+        lines += ["| " + " | ".join(heads) + " |", "|---|---|" + "--:|" * (len(heads) - 2)]
+        for row in rows:
+            if row.question != question:
+                continue
+            of_row = sorted(found.get(row.name, []), key=lambda result: result["seed"])
+            if not of_row:
+                lines.append(f"| `{row.name}` | {row.about} | not run yet |" + " |" * (len(heads) - 3))
+                continue
+            last = [result["points"][-1] for result in of_row]
+            cells = [f"`{row.name}`", row.about, " ".join(str(result["steps"]) for result in of_row)]
+            cells += [
+                f"{of_row[0]['relative_cost']:.2f}" if "relative_cost" in of_row[0] else "–",
+                f"{last[0]['kbps']:.2f}",
+            ]
+            for name, (_, decimals) in MEASURES.items():
+                cells.append(" ".join(f"{point[name]:.{decimals}f}" for point in last if name in point))
+            lines.append("| " + " | ".join(cells) + " |")
+        lines.append("")
+    return lines
+
+
+def plot(rows: list[Row], results: list[dict[str, Any]], path: Path) -> None:
+    """PESQ-WB of every run, the rows of a question side by side."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    names = [row.name for row in rows if any(result["name"] == row.name for result in results)]
+    figure, axes = plt.subplots(1, 2, figsize=(9, 0.6 + 0.35 * len(names)), sharey=True, layout="constrained")
+    for axis, measure in zip(axes, ("pesq_wb", "stoi"), strict=True):
+        for result in results:
+            axis.plot(result["points"][-1][measure], names.index(result["name"]), "o", color="#3465a4", alpha=0.8)
+        axis.set_xlabel(MEASURES[measure][0])
+        axis.grid(axis="x", alpha=0.3)
+    axes[0].set_yticks(range(len(names)), names)
+    axes[0].invert_yaxis()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def main(words: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Train and score the rows of a study for the same computing time.")
+    parser.add_argument("--packs", type=Path, help="from vqaudio prepare")
+    parser.add_argument("--data", type=Path, help="manifest to score on; default: that of the packs")
+    parser.add_argument("--out", type=Path, help="folder for runs and results")
+    parser.add_argument("--rows", nargs="+", help="by name; default: all")
+    budget = parser.add_mutually_exclusive_group()
+    budget.add_argument(
+        "--minutes", type=float, default=12.0, help="for each row, on a core like the one first measured"
+    )
+    budget.add_argument("--steps", type=int, help="for each row, whatever they cost")
+    parser.add_argument("--limit", type=int, default=64, help="recordings to score; 0: all")
+    parser.add_argument("--workers", type=int, default=1, help="processes that score")
+    parser.add_argument("--machine", default="", help="what it is and what else it was doing, for the results")
+    parser.add_argument("--publish", action="store_true", help="write results.json and plot.png beside this script")
+    parser.add_argument("--table", action="store_true", help="print the table of results.json and end")
+    options = parser.parse_args(words)
+    rows = read_rows()
+    if options.table:
+        print("\n".join(table(rows, json.loads(RESULTS.read_text(encoding="utf-8"))["rows"])))
+        return
+    if options.packs is None or options.out is None:
+        parser.error("--packs and --out are needed to run rows")
+    unknown = sorted(set(options.rows or ()) - {row.name for row in rows})
+    if unknown:
+        parser.error(f"rows.toml has no row {', '.join(unknown)}; it has {', '.join(row.name for row in rows)}")
+    options.limit = options.limit or None
+    options.out.mkdir(parents=True, exist_ok=True)
+    results = []
+    for row in rows:
+        if options.rows is None or row.name in options.rows:
+            for name, seed in row.runs():
+                results.append(run(row, seed, name, options))
+                document = {"rows": results}
+                (options.out / "results.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    if options.publish:
+        RESULTS.write_text(json.dumps({"rows": results}, indent=1) + "\n", encoding="utf-8")
+        plot(rows, results, PLOT)
+    print("\n".join(table(rows, results)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""recipes/study/run.py: rows that are recipes, budgets that are computing time, results that are not made twice."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.training.scripts import script
+from vqaudio.training.recipe import load_recipe
+
+study = script("study/run")
+ROWS = study.read_rows()
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_every_row_is_a_recipe_of_its_own(row: Any) -> None:
+    recipe = load_recipe(study.BASE, row.settings)
+    others = [load_recipe(study.BASE, other.settings) for other in ROWS if other.name != row.name]
+    assert recipe not in others
+    recipe.codec.build()
+
+
+def test_a_row_takes_what_it_comes_from_and_changes_it(tmp_path: Path) -> None:
+    path = tmp_path / "rows.toml"
+    text = '[[rows]]\nname = "a"\nquestion = "q"\nabout = "x"\n[rows.set]\n"losses.mel" = 2.0\n'
+    text += '"codec.decoder.kind" = "istft"\n'
+    child = (
+        '[[rows]]\nname = "b"\nfrom = "a"\nquestion = "q"\nabout = "x"\nseeds = [0, 3]\n[rows.set]\n"losses.mel" = 3\n'
+    )
+    path.write_text(text + child)
+    (_, row) = study.read_rows(path)
+    assert row.settings == {"losses.mel": "3", "codec.decoder.kind": "istft"}
+    assert list(row.runs()) == [("b-s0", 0), ("b-s3", 3)]
+    path.write_text(child + text)
+    with pytest.raises(ValueError, match=r"row 'b' .* comes from 'a', which is not above it"):
+        study.read_rows(path)
+
+
+def test_minutes_are_the_bases_and_a_dearer_step_gets_fewer(tmp_path: Path) -> None:
+    assert study.steps_within(12.0, base_seconds=0.5, cost=1.0) == 1440
+    assert study.steps_within(12.0, base_seconds=0.5, cost=1.5) == 960
+    assert study.base_pace(tmp_path, 0.5) == 0.5
+    assert study.base_pace(tmp_path, 3.0) == 0.5, "other work on the machine is not the next row's fortune"
+
+
+def test_a_row_that_is_done_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    log = [
+        {"kind": "start", "step": 0, "parameters": 7},
+        {"kind": "validation", "step": 5, "mel": 0.5, "si_sdr": 1.0},
+        {"kind": "validation", "step": 9, "mel": 0.25, "si_sdr": 2.0, "loss": 3.0},
+        {"kind": "end", "step": 9, "seconds": 4},
+    ]
+
+    def train(row: Any, seed: int, steps: int, packs: Path, folder: Path) -> None:
+        calls.append((row.name, seed, steps))
+        folder.mkdir(parents=True)
+        (folder / "log.jsonl").write_text("\n".join(map(json.dumps, log)))
+
+    point = {"codebooks": 8, "kbps": 4.0, "pesq_wb": 1.5, "stoi": 0.8, "mel_distance": 2.0, "si_sdr": 1.0}
+    monkeypatch.setattr(study, "train", train)
+    monkeypatch.setattr(study, "score", lambda *arguments, **options: [point])
+    monkeypatch.setattr(study, "relative_cost", lambda *arguments: (2.0, 0.5))
+    options = argparse.Namespace(
+        out=tmp_path, packs=tmp_path, data=None, steps=None, minutes=1.0, limit=None, workers=1, machine="quiet"
+    )
+    row = next(row for row in ROWS if row.name == "simvq")
+    first = study.run(row, 1, "simvq-s1", options)
+    assert calls == [("simvq", 1, 60)]  # 60 s of steps of 0.5 s that cost twice the base's
+    assert first["steps"] == 9 and first["validation"] == {"mel": 0.25, "si_sdr": 2.0} and first["relative_cost"] == 2.0
+    assert study.run(row, 1, "simvq-s1", options) == first
+    assert len(calls) == 1
+    lines = study.table(ROWS, [first])
+    assert "| `simvq` | frozen vectors under a learned map | 9 | 2.00 | 4.00 | 1.50 | 0.800 | 2.00 | 1.0 |" in lines
+    assert sum("not run yet" in line for line in lines) == len(ROWS) - 1
+    study.plot(ROWS, [first], tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").stat().st_size > 1000
+
+
+def test_the_pages_tables_are_those_of_the_results() -> None:
+    page = (study.HERE / "README.md").read_text(encoding="utf-8")
+    shown = page.partition("<!-- rows -->\n")[2].partition("<!-- /rows -->")[0]
+    results = json.loads(study.RESULTS.read_text(encoding="utf-8"))["rows"]
+    assert shown.strip() == "\n".join(study.table(ROWS, results)).strip()
