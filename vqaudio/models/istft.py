@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from vqaudio.models.seanet import LEVEL_GAIN, FrameBlock, aligning_conv, cosines
 from vqaudio.models.spectral import HybridLayout
 from vqaudio.nn import CausalConv1d, ChannelNorm, LevelExpander, Stream
-from vqaudio.nn.spectral import InverseSTFT, LogBands, Polar, analysis_window
+from vqaudio.nn.spectral import InverseSTFT, Polar, analysis_window
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ class ISTFTDecoder(nn.Module):
         self.expand = nn.Identity() if unit else LevelExpander()
         self.project = aligning_conv(dim, width, look_ahead=config.look_ahead_frames)
         self.blocks = nn.ModuleList(FrameBlock(width, expansion=config.expansion) for _ in range(config.blocks))
-        self.norm = nn.Identity() if unit else ChannelNorm(width)  # a factor should not depend on the level
+        self.norm = ChannelNorm(width)
         self.logarithms = CausalConv1d(width, spectra * bins, 1)
         self.spectrum = CausalConv1d(width, spectra * 2 * bins, 1, bias=False)  # silence need not fight an offset
         self.polar = Polar(spectra=spectra, bins=bins, unit=unit)
@@ -118,7 +118,7 @@ def _start_as_transform(decoder: ISTFTDecoder) -> None:
         parts += [z.real, z.imag]
     start = decoder.spectrum.conv.weight
     if config.phase == "unit":  # where no wave is carried, any phase is as good as another: small random numbers
-        start.mul_(0.1)
+        start.mul_(0.01)
     else:
         start.zero_()
     start[:, : rows * frames, 0] += torch.cat(parts, dim=1).t().float()
@@ -130,11 +130,9 @@ def _start_as_transform(decoder: ISTFTDecoder) -> None:
 def _start_logarithms(conv: CausalConv1d, layout: HybridLayout, *, spectra: int, frames: int) -> None:
     """Logarithms of bands, as the hybrid encoder writes them into its latents, spread over the bins.
 
-    Spectrum j of frame n begins with its hop; of the `spectra` windows that the latents of a frame tell of, the first
-    begins one hop before the frame. So it is window j + 1 of the frame, and the last is the first of the next frame.
+    Spectrum j of frame n begins with its hop; of `spectra` windows that the latents of a frame tell of, the first begins
+    one hop before the frame. So it is window j + 1 of the frame, and the last is the first window of the next frame.
     """
-    assert conv.conv.bias is not None
-    conv.conv.bias.fill_(-LogBands.OFFSET)
     bins = conv.conv.out_channels // spectra
     spread = layout.spread(bins)  # (F, M)
     for j in range(spectra):

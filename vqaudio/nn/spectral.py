@@ -50,15 +50,13 @@ class ForwardSTFT(CausalConv1d):
 class LogBands(Layer):
     """Spectra (B, 2F, N) -> (B, M + 2L, N): what the bands of a spectrum hold, and what its low bins look like.
 
-    The first M are natural logarithms of band averages of the magnitude, by the rows of `bank` (M, F), plus `OFFSET`.
-    The others are re and im of the `low` lowest bins, divided by their common level to the power of 3/4: a loud and a
-    quiet voice have nearly the same, yet silence is still the smallest.
+    The first M are natural logarithms of band averages of the magnitude, by the rows of `bank` (M, F). The others are
+    re and im of the `low` lowest bins, divided by their common level to the power of 3/4: a loud and a quiet voice have
+    nearly the same, yet silence is still the smallest.
     """
 
-    # Of a magnitude under a Hann window of 640 samples, where full scale is 160: -104 dBFS. 16 bits' noise lies above
+    # Of a magnitude under a Hann window of 640 samples, where full scale is 160: -104 dBFS. Noise of 16 bits lies above.
     FLOOR = 1e-3
-    # Added to the logarithms: zero, which is what stands before the start and after the end, is then some -70 dBFS
-    OFFSET = 5.0
 
     def __init__(self, bank: Tensor, *, low: int) -> None:
         super().__init__()
@@ -73,7 +71,7 @@ class LogBands(Layer):
             bands = torch.einsum("mf,bfn->bmn", self.bank, (power + 1e-14).sqrt())
             level = power[:, : self.low].mean(dim=1, keepdim=True) + self.FLOOR**2
             low = torch.cat([re[:, : self.low], im[:, : self.low]], dim=1) * level.pow(-0.375)
-            return torch.cat([(bands + self.FLOOR).log() + self.OFFSET, low], dim=1)
+            return torch.cat([(bands + self.FLOOR).log(), low], dim=1)
 
 
 class Polar(Layer):
