@@ -40,6 +40,7 @@ STEP, STAGES, PARENT = (f"tests/training/test_{name}.py" for name in ("step", "s
 LAYOUTS, READING, TABLES, SPACE, TOKEN_FILES = (
     f"tests/layouts/test_{name}.py" for name in ("laws", "reading", "tables", "space", "token_files")
 )
+EVALUATION = "tests/evaluation"
 RESUME, RANKS = "tests/training/test_resume.py", "tests/training/test_ranks.py"
 
 
@@ -745,6 +746,62 @@ MUTATIONS = (
         "if found.st_ino != self.place.inode or found.st_size < self.place.offset:",
         "if found.st_size < self.place.offset:",
         ("tests/training/test_tensorboard.py::test_a_resumed_run_takes_back_what_it_does_again",),
+    ),
+    Mutation(
+        "speakers all weigh the same",
+        "vqaudio/evaluation/statistics.py",
+        "sums[picks].sum(axis=1) / counts[picks].sum(axis=1)",
+        "(sums[picks] / counts[picks]).mean(axis=1)",
+        (f"{EVALUATION}/test_statistics.py",),
+    ),
+    Mutation(
+        "a settled difference needs the files' interval alone",
+        "vqaudio/evaluation/compare.py",
+        "known = [bound for bound in bounds if bound is not None]",
+        "known = [bound for bound in bounds[:2] if bound is not None]",
+        (f"{EVALUATION}/test_compare.py",),
+    ),
+    Mutation(
+        "strangers pass for a pair",
+        "vqaudio/evaluation/decoded.py",
+        "MIN_ENVELOPE_CORRELATION = 0.5",
+        "MIN_ENVELOPE_CORRELATION = -1.0",
+        (f"{EVALUATION}/test_decoded.py",),
+    ),
+    Mutation(
+        "late is told as early",
+        "vqaudio/evaluation/decoded.py",
+        "return best - longest if",
+        "return longest - best if",
+        (f"{EVALUATION}/test_decoded.py",),
+    ),
+    Mutation(
+        "silence is scored",
+        "vqaudio/evaluation/scoring.py",
+        "        if silent:\n",
+        "        if False:\n",
+        (f"{EVALUATION}/test_rules.py",),
+    ),
+    Mutation(
+        "another system under an old name keeps the old values",
+        "vqaudio/evaluation/evaluate.py",
+        "[system.about(), [point.name for point in system.points]]",
+        "[]",
+        (f"{EVALUATION}/test_evaluate.py",),
+    ),
+    Mutation(
+        "a line that was cut off stays in the journal",
+        "vqaudio/evaluation/journal.py",
+        "file.truncate(whole)",
+        "file.flush()",
+        (f"{EVALUATION}/test_evaluate.py",),
+    ),
+    Mutation(
+        "every point decodes all codebooks",
+        "vqaudio/evaluation/model.py",
+        "tokenizer.decode(codes.prefix(point.codebooks))",
+        "tokenizer.decode(codes)",
+        (f"{EVALUATION}/test_evaluate.py",),
     ),
 )
 
