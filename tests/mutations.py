@@ -80,7 +80,7 @@ MUTATIONS = (
     Mutation(
         "straight-through around unprojected levels dropped",
         "vqaudio/quantize/residual.py",
-        "quantized = total if projected else straight_through(total, z)",
+        "quantized = total if projected else THROUGH[self.through](total, z)",
         "quantized = total",
         (f"{RESIDUAL}::test_gradient_of_unprojected_levels_is_the_decoders",),
     ),
@@ -144,9 +144,30 @@ MUTATIONS = (
     Mutation(
         "normalised codes drift off unit length",
         "vqaudio/quantize/vq.py",
-        "return self.normalized(self.vectors)",
-        "return self.vectors",
+        'return self.normalized(self.transform(self.vectors) if self.update == "simvq" else self.vectors)',
+        'return self.transform(self.vectors) if self.update == "simvq" else self.vectors',
         (f"{VQ}::test_normalised_codes_keep_unit_length",),
+    ),
+    Mutation(
+        "SimVQ revives codes, and writes into vectors that are to stay",
+        "vqaudio/quantize/vq.py",
+        '        if self.update == "simvq":\n            return indices[:0]\n',
+        "",
+        (f"{VQ}::test_simvq_revives_nothing",),
+    ),
+    Mutation(
+        "the rotation trick without its ratio of lengths",
+        "vqaudio/quantize/base.py",
+        "scale = lengths[1] / lengths[0].clamp(min=_SHORTEST)",
+        "scale = torch.ones_like(lengths[0])",
+        (f"{BASE}::test_rotation_trick_without_a_direction_is_straight_through",),
+    ),
+    Mutation(
+        "windows put together in the order of tap and not of age",
+        "vqaudio/nn/spectral.py",
+        ".flip(1).permute(1, 0, 2)",
+        ".permute(1, 0, 2)",
+        (f"{CODEC}::test_istft_of_a_known_spectrum",),
     ),
     Mutation(
         "codebooks learn from NaN",
