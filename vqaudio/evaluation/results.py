@@ -38,6 +38,7 @@ never 0. Text is UTF-8. `journal.jsonl` holds the rows while an evaluation goes 
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,8 @@ def write_results(folder: Path, summary: Mapping[str, Any], rows: Sequence[Row])
     """Both files, each written aside and renamed, the rows first."""
     lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows]
     text = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    # Lists of numbers on a line of their own: a thousand counts of codes would be a thousand lines.
+    text = re.sub(r"\[\n\s+([-\d,\s]+?)\s+\]", lambda found: f"[{' '.join(found[1].split())}]", text)
     for name, content in ((ROWS_NAME, "".join(lines)), (SUMMARY_NAME, text)):
         with write_aside(folder / name) as partial:
             partial.write_text(content, encoding="utf-8", newline="\n")

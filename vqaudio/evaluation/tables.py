@@ -72,8 +72,7 @@ def remarks(summary: Summary, *, most: int = 20) -> list[str]:
         if entry["not_measured"] is not None
     ]
     lines += [f"{name}: of one recording in {number}, chosen by its hash" for name, number in summary["one_in"].items()]
-    notes = {measure["note"] for measure in summary["measures"] if measure["note"]}
-    lines += sorted(f"note: {note}" for note in notes)
+    lines += [f"{measure['label']}: {measure['note']}" for measure in summary["measures"] if measure["note"]]
     lines += [f"{problem['path']}: {problem['what']}" for problem in summary["problems"][:most]]
     if len(summary["problems"]) > most:
         lines.append(f"… and {len(summary['problems']) - most} more, in evaluation.json")
