@@ -5,6 +5,7 @@ config.json keeps its own. A system is meant by its name in the evaluation, or b
 found by its fingerprint.
 """
 
+import importlib.util
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -254,11 +255,23 @@ def comparison(root: Path, source: str, one: str, other: str, *others: str) -> s
     return markdown_table(columns, rows)
 
 
+def study(root: Path) -> str:
+    """The rows of the study of equal budgets, those that were run and those that were not."""
+    folder = root / "recipes/study"
+    spec = importlib.util.spec_from_file_location("study_script", folder / "run.py")
+    assert spec is not None and spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = script  # where dataclasses look for their module
+    spec.loader.exec_module(script)
+    lines: list[str] = script.table(script.read_rows(), read(folder / "results.json")["rows"])
+    return "\n".join(lines).rstrip()
+
+
 TABLES: dict[str, Callable[..., str]] = {
     function.__name__: function
     for function in (
         *(rates, files, live, cold, blocks, flips, layouts, training),
         *(curve, course, archives, models),
-        *(recordings, scores, systems, codebooks, edges, comparison),
+        *(recordings, scores, systems, codebooks, edges, comparison, study),
     )
 }

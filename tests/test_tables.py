@@ -24,7 +24,7 @@ FIGURE = re.compile(r"[-+]?\d[\d,]*(\.\d+)?( %| ×| s)?( ?[/\[].*)?")
 def waiting(problem: str) -> bool:
     """Scores that are not there yet: of the evaluation, and of the models that keep their own."""
     return not (ROOT / QUALITY / "evaluation.json").is_file() and (
-        f"{QUALITY}: holds no evaluation.json" in problem or "keeps no scores of vqaudio evaluate" in problem
+        "holds no evaluation.json" in problem or "keeps no scores of vqaudio evaluate" in problem
     )
 
 

@@ -1,6 +1,10 @@
 """Systems over recordings, into a folder: every value, once, whatever happens in between."""
 
 import json
+import os
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -190,3 +194,40 @@ def test_a_thinned_measure_takes_the_same_recordings_whatever_the_list(selection
         for row in read_rows(tmp_path / "some")
         if row["values"]
     )
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from tests.evaluation import parts
+from vqaudio.evaluation.evaluate import Options, evaluate
+from vqaudio.evaluation.recordings import select
+system = parts.Sleeper(log=sys.argv[3])
+if __name__ == "__main__":
+    evaluate([system], select(sys.argv[1]), sys.argv[2], measures=[parts.ERROR], options=Options(workers=2, clips=0))
+"""
+
+
+def test_workers_end_when_the_first_process_is_killed(selection: Selection, tmp_path: Path) -> None:
+    script, log = tmp_path / "killed.py", tmp_path / "pids"
+    script.write_text(KILLED)
+    arguments = [str(selection.source), str(tmp_path / "out"), str(log)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2]), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([sys.executable, str(script), *arguments], env=environment)
+    deadline = time.monotonic() + 60
+    while not (log.exists() and log.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    workers = [int(pid) for pid in log.read_text().split()]
+    while any(_is_alive(pid) for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert workers and not any(_is_alive(pid) for pid in workers)
+
+
+def _is_alive(pid: int) -> bool:
+    """A process that has ended and that nobody has asked for is not alive."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -81,6 +81,6 @@ def test_a_row_that_is_done_is_not_done_again(tmp_path: Path, monkeypatch: pytes
 
 def test_the_pages_tables_are_those_of_the_results() -> None:
     page = (study.HERE / "README.md").read_text(encoding="utf-8")
-    shown = page.partition("<!-- rows -->\n")[2].partition("<!-- /rows -->")[0]
+    shown = page.partition("<!-- table: study -->\n")[2].partition("<!-- /table -->")[0]
     results = json.loads(study.RESULTS.read_text(encoding="utf-8"))["rows"]
     assert shown.strip() == "\n".join(study.table(ROWS, results)).strip()
