@@ -130,8 +130,8 @@ def _start_as_transform(decoder: ISTFTDecoder) -> None:
 def _start_logarithms(conv: CausalConv1d, layout: HybridLayout, *, spectra: int, frames: int) -> None:
     """Logarithms of bands, as the hybrid encoder writes them into its latents, spread over the bins.
 
-    Spectrum j of frame n begins with its hop; of `spectra` windows that the latents of a frame tell of, the first begins
-    one hop before the frame. So it is window j + 1 of the frame, and the last is the first window of the next frame.
+    Spectrum j of frame n begins with its hop; of the `spectra` windows that the latents of a frame tell of, the first
+    begins one hop before the frame. So it is window j + 1 of the frame, and the last is the first of the next frame.
     """
     bins = conv.conv.out_channels // spectra
     spread = layout.spread(bins)  # (F, M)

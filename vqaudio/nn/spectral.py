@@ -55,7 +55,7 @@ class LogBands(Layer):
     nearly the same, yet silence is still the smallest.
     """
 
-    # Of a magnitude under a Hann window of 640 samples, where full scale is 160: -104 dBFS. Noise of 16 bits lies above.
+    # Of a magnitude under a Hann window of 640 samples, where full scale is 160: -104 dBFS. 16 bits' noise lies above
     FLOOR = 1e-3
 
     def __init__(self, bank: Tensor, *, low: int) -> None:
