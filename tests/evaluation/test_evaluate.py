@@ -1,5 +1,6 @@
 """Systems over recordings, into a folder: every value, once, whatever happens in between."""
 
+import gzip
 import json
 import os
 import subprocess
@@ -94,7 +95,12 @@ def test_interrupted_it_goes_on_and_nothing_is_done_twice(selection: Selection, 
     run(selection, tmp_path / "out", parts.Attenuator(log=str(log)))
     assert log.read_text() == "...."
     run(selection, tmp_path / "never", parts.Attenuator())
-    assert read_rows(tmp_path / "out") == read_rows(tmp_path / "never")
+    rows = read_rows(tmp_path / "never")
+    assert read_rows(tmp_path / "out") == rows
+    plain = tmp_path / "never/files.jsonl"
+    plain.with_name("files.jsonl.gz").write_bytes(gzip.compress(plain.read_bytes()))
+    plain.unlink()
+    assert read_rows(tmp_path / "never") == rows
     # More systems and more recordings add to it; another system under the same name does not pass for the old one.
     run(selection, tmp_path / "out", parts.Attenuator(log=str(log)), parts.Attenuator("other"))
     assert log.read_text() == "...." and len(read_rows(tmp_path / "out")) == 16

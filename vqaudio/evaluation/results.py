@@ -1,7 +1,7 @@
 """What an evaluation leaves behind: a folder that says how it was made and from which every figure can be rebuilt.
 
     evaluation.json    format, rules, data, machine, versions, measures, and for each system its points with means
-    files.jsonl        one line per recording and point: every value, or why there is none
+    files.jsonl        one line per recording and point: every value, or why there is none (or files.jsonl.gz)
     clips/             for the clips of the report: NAME/reference.flac, NAME/POINT.flac, NAME/SYSTEM.vqt
 
 A *system* is a model, another codec or a bound such as resampling; a *point* is one setting of it: a number of
@@ -37,6 +37,7 @@ A line of `files.jsonl`:
 never 0. Text is UTF-8. `journal.jsonl` holds the rows while an evaluation goes on, so that a killed one goes on too.
 """
 
+import gzip
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -91,10 +92,12 @@ def read_summary(folder: str | Path) -> Summary:
 
 
 def read_rows(folder: str | Path) -> list[Row]:
-    """`files.jsonl` of a folder, line by line."""
+    """`files.jsonl` of a folder, line by line; or `files.jsonl.gz`, as which it may be kept."""
     path = Path(folder) / ROWS_NAME
+    if not path.is_file() and (packed := path.with_name(f"{ROWS_NAME}.gz")).is_file():
+        path = packed
     try:
-        with path.open(encoding="utf-8", newline="\n") as file:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8", newline="\n") as file:
             return [json.loads(line) for line in file if line.strip()]
     except OSError as error:
         raise ResultsError(f"{path}: cannot be read ({error.strerror})") from error
