@@ -116,7 +116,7 @@ def _run(systems: "Sequence[System]", selection: "Selection", options: Namespace
     say("\n".join(["", *lines] if lines else []))
     page = write_report(options.out)
     say(f"results are in {options.out}, the report in {page}")
-    return int(bool(summary["problems"]))
+    return int(any(problem["failed"] for problem in summary["problems"]))
 
 
 def _measures(kind: "Kind", options: Namespace) -> "list[Measure]":

@@ -66,7 +66,7 @@ def evaluate(
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"two systems are called {twice!r}; the results could not tell them apart")
     began = time.monotonic()
-    problems: list[dict[str, str]] = []
+    problems: list[dict[str, Any]] = []
     hashes = _hashes(selection.recordings, problems)
     able = [system for system in systems if system.missing() is None]
     identities = {system.name: _identity(system) for system in systems}
@@ -134,14 +134,14 @@ def _identity(system: System) -> str:
     return f"{system.name} {hashlib.sha256(facts.encode()).hexdigest()[:16]}"
 
 
-def _hashes(recordings: Sequence[Recording], problems: list[dict[str, str]]) -> dict[str, str]:
+def _hashes(recordings: Sequence[Recording], problems: list[dict[str, Any]]) -> dict[str, str]:
     """Path -> SHA-256 of what can be read; what cannot is a problem, and no recording of this evaluation."""
     hashes: dict[str, str] = {}
     for recording in recordings:
         try:
             hashes[recording.path] = file_sha256(recording.file)
         except OSError as error:
-            problems.append({"path": recording.path, "what": f"cannot be read ({error.strerror})"})
+            problems.append({"path": recording.path, "what": f"cannot be read ({error.strerror})", "failed": True})
     return hashes
 
 
@@ -215,12 +215,12 @@ def _summary(
     }
 
 
-def _problems(units: dict[str, list[Unit]]) -> list[dict[str, str]]:
+def _problems(units: dict[str, list[Unit]]) -> list[dict[str, Any]]:
     """What went wrong, by recording; what is the same with every system is said once."""
-    said: dict[tuple[str, str], list[str]] = {}
+    said: dict[tuple[str, str, bool], list[str]] = {}
     for name, found in units.items():
         for unit in found:
-            texts = [unit.failed] if unit.failed else []
+            texts = []
             for row in unit.rows:
                 texts += row["problems"]
                 reasons = Counter(row["unscored"].values())
@@ -228,11 +228,13 @@ def _problems(units: dict[str, list[Unit]]) -> list[dict[str, str]]:
                     names = [key for key, other in row["unscored"].items() if other == reason]
                     texts.append(reason if count == len(row["unscored"]) > 1 else f"{', '.join(names)}: {reason}")
             for text in dict.fromkeys(texts):
-                said.setdefault((unit.path, text), []).append(name)
+                said.setdefault((unit.path, text, False), []).append(name)
+            if unit.failed:
+                said.setdefault((unit.path, unit.failed, True), []).append(name)
     everyone = list(units)
     return [
-        {"path": path, "what": what if names == everyone else f"{', '.join(names)}: {what}"}
-        for (path, what), names in said.items()
+        {"path": path, "what": what if names == everyone else f"{', '.join(names)}: {what}", "failed": failed}
+        for (path, what, failed), names in said.items()
     ]
 
 

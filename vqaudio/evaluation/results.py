@@ -25,7 +25,7 @@ codebooks, a bitrate. `evaluation.json`:
                                  "counts": [...]}, …] | null,
                   "not_measured": null | "why this system could not run, and how to install it"}, …],
      "clips": [{"name": "clip-1", "path": "speech/…flac", "speaker", "seconds", "kind"}, …],
-     "problems": [{"path", "what"}, …]}
+     "problems": [{"path", "what", "failed": true if nothing of it was scored}, …]}
 
 A line of `files.jsonl`:
 
