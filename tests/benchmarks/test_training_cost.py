@@ -1,6 +1,7 @@
 """benchmarks/training.py: its packs are packs, its table says what was measured, what is too long is not begun."""
 
 import json
+import re
 import sys
 from importlib import util
 from pathlib import Path
@@ -44,7 +45,7 @@ def test_the_table_is_that_of_the_results_and_says_what_was_not_measured(
     results = json.loads(out.read_text())
     text = benchmark.report(results)
     assert text.startswith("| recipe | stage |")
-    assert ", one thread; 0 minutes. The longest wait for data is " in text
+    assert re.search(r", one thread; \d+ minutes. The longest wait for data is ", text)
     assert "| vqvae_16k | reconstruction | 16,000 | 8 × 0.5 s | 0.15 |" in text
     assert "| musdb18_44k | – | 44,100 | 16 × 1 s |" in text and "not measured: would take" in text
     assert text in capsys.readouterr().out

@@ -309,7 +309,7 @@ def test_clips_that_do_not_fit_are_left_out_by_name_in_turns(folder: Path) -> No
     evaluation = read_evaluation(folder)
     looks = looks_of(evaluation.systems)
     least = sum((folder / f"clips/clip-{n}/reference.flac").stat().st_size for n in (1, 2))
-    room = 7 * least
+    room = 9 * least
     text = clips_html(evaluation, looks, most_bytes=room)
     assert len(text) < room + 6_000
     shown = re.findall(r"alt=\"spectrogram of ([^\"]*)\"", text)
