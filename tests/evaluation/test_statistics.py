@@ -46,6 +46,8 @@ def test_a_speaker_with_more_files_weighs_more() -> None:
     found = mean_with_intervals([1.0] * 9 + [0.0], ["many"] * 9 + ["one"])
     assert found["mean"] == 0.9
     assert (found["speakers_low"], found["speakers_high"]) == (0.0, 1.0)
+    ten = mean_with_intervals([1.0] * 91 + [0.0] * 9, ["many"] * 91 + [f"one {i}" for i in range(9)])
+    assert ten["speakers_high"] > 0.9  # once that speaker is drawn; were all alike, some 0.3
 
 
 def test_one_file_says_nothing_about_others() -> None:
