@@ -1,6 +1,7 @@
 """What all tests share: one torch thread, deterministic property tests, the sample recordings."""
 
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -27,6 +28,15 @@ def pytest_configure(config: pytest.Config) -> None:
         print_blob=True,
     )
     hypothesis.settings.load_profile("vqaudio")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """A test that leaves torch at another number of threads changes the bits of those after it."""
+    yield
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    assert threads == 1, f"the test has left torch at {threads} threads"
 
 
 @pytest.fixture

@@ -93,6 +93,18 @@ def test_more_noise_scores_lower(scores: dict[int | None, dict[str, float]], nam
     assert falling == sorted(set(falling), reverse=True)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_visqol_leaves_the_number_of_threads_alone(threads: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        score(measures_now()["visqol_speech"], 15)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+
 def test_visqol_says_which_mapper_it_has_and_they_differ(
     monkeypatch: pytest.MonkeyPatch, scores: dict[int | None, dict[str, float]]
 ) -> None:

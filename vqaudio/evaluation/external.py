@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import torch
 
 from vqaudio.evaluation.measures import Measure, NotMeasuredError, Value
 
@@ -258,20 +259,30 @@ def visqol_audio_svr(estimate: np.ndarray, reference: np.ndarray, sample_rate: i
 def _visqol(name: str, mapper: str, estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> dict[str, float]:
     _check_audible(estimate, reference)
     with _loading("visqol-python"):
-        import numba
         from visqol.audio_utils import AudioSignal
     manager = _visqol_manager(mapper)
-    threads = numba.get_num_threads()
-    numba.set_num_threads(1)
     try:
-        result = manager.run_from_signals(AudioSignal(reference, sample_rate), AudioSignal(estimate, sample_rate))
+        with _one_numba_thread():
+            result = manager.run_from_signals(AudioSignal(reference, sample_rate), AudioSignal(estimate, sample_rate))
     except IndexError as error:  # there is no first of no patches
         raise NotMeasuredError("ViSQOL finds no speech in the reference, or less than 0.7 s") from error
     except ValueError as error:
         raise NotMeasuredError(f"ViSQOL: {str(error)[:1].lower()}{str(error)[1:]}") from error
-    finally:
-        numba.set_num_threads(threads)
     return _finite({name: result.moslqo})
+
+
+@contextmanager
+def _one_numba_thread() -> Iterator[None]:
+    """Numba at one thread, and torch, whose number numba's OpenMP layer overwrites with its own, as it was."""
+    import numba
+
+    numba_threads, torch_threads = numba.get_num_threads(), torch.get_num_threads()
+    numba.set_num_threads(1)
+    try:
+        yield
+    finally:
+        numba.set_num_threads(numba_threads)
+        torch.set_num_threads(torch_threads)
 
 
 @lru_cache(maxsize=3)
