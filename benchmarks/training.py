@@ -141,7 +141,7 @@ def main() -> None:
             measured[name] = described(name, recipe)
             left = 60 * arguments.minutes - (time.monotonic() - started)
             expected = per_sample * samples_per_step(recipe) * len(stages_of(recipe))
-            if expected > left:
+            if expected > max(left, 0.0):  # the first has no forecast and is measured
                 measured[name]["not_measured"] = f"would take {max(1, round(expected / 60))} minutes"
                 continue
             began = time.monotonic()
