@@ -320,22 +320,25 @@ def test_istft_starts_as_the_inverse_of_the_block_transform(look_ahead: int, geo
     assert error < (1e-5 if look_ahead >= reach else 1.0)  # what is not seen is taken for silence
 
 
-@pytest.mark.parametrize("look_ahead", [1, 2])
-def test_hybrid_starts_with_the_spectrum_and_the_low_wave(look_ahead: int, speech_clip: tuple[Tensor, int]) -> None:
+@pytest.mark.parametrize(("look_ahead", "expected"), [((1, 1), 5.0), ((2, 2), 5.0), ((0, 1), 1.0)])
+def test_hybrid_starts_with_the_spectrum_and_the_low_wave(
+    look_ahead: tuple[int, int], expected: float, speech_clip: tuple[Tensor, int]
+) -> None:
     """Before any training, the unquantised chain keeps the shape of the bands, and the wave below 1 kHz in its place.
 
-    Their level it does not know yet: the decoder normalises what its logarithms are made from.
+    Their level it does not know yet: the decoder normalises what its logarithms are made from. An encoder that sees no
+    future has the end of a frame under a window that fades there.
     """
     audio = speech_clip[0][None, :, :32_000]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         codec = CodecConfig(
-            encoder=HybridEncoderConfig(look_ahead_frames=look_ahead),
-            decoder=ISTFTDecoderConfig(phase="unit", look_ahead_frames=look_ahead),
+            encoder=HybridEncoderConfig(look_ahead_frames=look_ahead[0]),
+            decoder=ISTFTDecoderConfig(phase="unit", look_ahead_frames=look_ahead[1]),
         ).build()
     estimate = codec(audio, quantize=False).audio.detach()
     low, low_estimate = (torch.from_numpy(decimate(x.numpy(), 8).copy()) for x in (audio, estimate))
-    assert si_sdr(low_estimate, low) > 5
+    assert si_sdr(low_estimate, low) > expected
     difference = _thirds(estimate) - _thirds(audio)
     assert (difference - difference.mean()).abs().mean() < 1.3  # of a silent estimate: 1.41
 

@@ -144,6 +144,9 @@ def _start(encoder: HybridEncoder) -> None:
         hops        2n-1   2n  2n+1  2n+2  2n+3
         window 0      w     w    w     w              step n + 1 begins with hop 2n + 2
         window 1            w    w     w     w
+
+    Without look-ahead there is no later step: the wave is taken from the newest window, which ends with the frame and
+    fades there, and the log bands are those of a frame before.
     """
     config, layout = encoder.config, encoder.layout
     hop, windows = config.strides
@@ -154,10 +157,11 @@ def _start(encoder: HybridEncoder) -> None:
     low, mels = encoder.features.low, config.num_mels
     # window 0 without its hop in front and what is behind the frame: spectrum -> samples -> cosines
     waves = torch.fft.irfft(torch.complex(*torch.eye(2 * low, dtype=torch.float64).split(low, dim=1)), n=window)
-    inside = slice(hop, hop + frame)
+    late = config.look_ahead_frames > 0
+    inside = slice(hop, hop + frame) if late else slice(window - frame, window)
     samples = (waves / analysis_window(hop, config.overlap).clamp(min=0.2))[:, inside]
     gain = LEVEL_GAIN * _WAVE_GAIN
-    start[: layout.waves, mels:, 0] = gain * (cosines(layout.waves, frame).double() @ samples.t()).float()
+    start[: layout.waves, mels:, 0 if late else -1] = gain * (cosines(layout.waves, frame).double() @ samples.t()).float()
     for index in range(windows):
         start[:, :mels, index] = layout.log_bands(windows, index).t() * _LOG_GAIN**2
     weight[:rows] = 0.0
