@@ -88,6 +88,14 @@ def test_the_copy_of_a_dropped_file_is_judged_by_itself(tmp_path: Path) -> None:
     assert [entry.cause for entry in scan(tmp_path, min_seconds=0.05).dropped] == ["duplicate"]
 
 
+def test_recordings_of_narrow_bands_are_left_out_by_their_own_rate(tmp_path: Path) -> None:
+    for rate in (8_000, 16_000, 24_000):
+        soundfile.write(tmp_path / f"{rate}.wav", noise(0.6), rate)
+    result = scan(tmp_path, min_seconds=0.1, min_sample_rate=16_000)
+    assert [item.path for item in result.items] == ["16000.wav", "24000.wav"]
+    assert [(entry.cause, entry.reason) for entry in result.dropped] == [("narrow band", "at 8000 Hz, below 16000")]
+
+
 def test_scan_survives_arbitrary_bytes(tmp_path: Path) -> None:
     """Headers damaged at random, in every container, never raise."""
     generator = np.random.default_rng(0)

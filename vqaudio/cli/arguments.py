@@ -281,6 +281,9 @@ def _add_training(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         "--exclude-licence", action="append", default=[], metavar="TEXT", help="leave out licences that contain this"
     )
     command.add_argument("--min-seconds", type=float, default=0.5, metavar="S", help="default: %(default)s")
+    command.add_argument(
+        "--min-sample-rate", type=int, default=0, metavar="HZ", help="leave out recordings of a lower rate of their own"
+    )
 
     text = "a recipe and training packs -> a model"
     command = commands.add_parser(

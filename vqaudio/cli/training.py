@@ -20,6 +20,7 @@ def prepare(options: Namespace) -> int:
             kinds=options.kind,
             exclude_licences=options.exclude_licence,
             min_seconds=options.min_seconds,
+            min_sample_rate=options.min_sample_rate,
             progress=lambda done, total, text: show(bar, done, total, text),
         )
     for split, count in sorted(report.clips.items()):

@@ -31,6 +31,7 @@ Cause = Literal[
     "licence",
     "missing",
     "unreadable",
+    "narrow band",
     "too short",
     "silent",
     "duplicate",
@@ -141,6 +142,7 @@ def scan(
     source: str | Path | Manifest,
     *,
     min_seconds: float = 0.5,
+    min_sample_rate: int = 0,
     silence_db: float = -70.0,
     kinds: Sequence[str] = (),
     exclude_licences: Sequence[str] = (),
@@ -152,7 +154,8 @@ def scan(
     is a candidate, its speaker is its parent folder relative to the root ("" in the root itself). Left out, in this
     order: a kind that is not in `kinds` ("speech" takes "speech-read" too; () takes all); a licence that contains one
     of `exclude_licences`, whatever the case ("SA" means share-alike); missing files; those with the bytes of one that
-    is kept already; those that cannot be decoded to the end or hold NaN or infinity; shorter than `min_seconds`;
+    is kept already; those that cannot be decoded to the end or hold NaN or infinity; those whose own sample rate is
+    below `min_sample_rate` in Hz, as what a file does not hold is not learnt from it; shorter than `min_seconds`;
     silent, that is an RMS below `silence_db` dB re full scale after mixing to one channel.
     A bad file never raises. The splits of a manifest are kept; where there are none, `assign_splits` gives them.
     """
@@ -165,7 +168,14 @@ def scan(
             progress(number, len(listed.items), f"checking {item.path}")
         verdict: Item | Dropped | None = _unwanted(item, kinds, exclude_licences)
         if verdict is None:
-            verdict = _measure(listed.locate(item), item, seen, min_seconds=min_seconds, silence_db=silence_db)
+            verdict = _measure(
+                listed.locate(item),
+                item,
+                seen,
+                min_seconds=min_seconds,
+                min_sample_rate=min_sample_rate,
+                silence_db=silence_db,
+            )
         if isinstance(verdict, Dropped):
             dropped.append(verdict)
         else:
@@ -291,7 +301,7 @@ def _unwanted(item: Item, kinds: Sequence[str], exclude_licences: Sequence[str])
 
 
 def _measure(
-    path: Path, item: Item, seen: Mapping[str, str], *, min_seconds: float, silence_db: float
+    path: Path, item: Item, seen: Mapping[str, str], *, min_seconds: float, min_sample_rate: int, silence_db: float
 ) -> Item | Dropped:
     """The item with its measured fields filled in from the file, or why it is dropped."""
     if not path.is_file():
@@ -302,6 +312,8 @@ def _measure(
         if digest in seen:
             return Dropped(item.path, f"the same bytes as {seen[digest]}", "duplicate")
         info = inspect_audio(path)
+        if info.sample_rate < min_sample_rate:
+            return Dropped(item.path, f"at {info.sample_rate} Hz, below {min_sample_rate}", "narrow band")
         num_samples, energy = 0, 0.0
         for block in read_blocks(path):  # (C, T)
             mono = mix_down(block)[0]

@@ -46,6 +46,7 @@ def prepare(
     kinds: Sequence[str] = (),
     exclude_licences: Sequence[str] = (),
     min_seconds: float = 0.5,
+    min_sample_rate: int = 0,
     progress: Progress | None = None,
 ) -> PrepareReport:
     """Scan `source` (see `scan`), write `manifest.jsonl` and `dropped.jsonl` into `out`, and the packs beside them.
@@ -59,7 +60,14 @@ def prepare(
     place = source.root if isinstance(source, Manifest) else Path(source)
     if out.resolve() == (place if place.is_dir() else place.parent).resolve():
         raise ManifestError(f"{out}: packs belong in a folder of their own, not in that of their source")
-    result = scan(source, min_seconds=min_seconds, kinds=kinds, exclude_licences=exclude_licences, progress=progress)
+    result = scan(
+        source,
+        min_seconds=min_seconds,
+        min_sample_rate=min_sample_rate,
+        kinds=kinds,
+        exclude_licences=exclude_licences,
+        progress=progress,
+    )
     manifest = result.manifest
     existing = existing_packs(out, inputs_fingerprint(manifest, sample_rate=sample_rate))
     out.mkdir(parents=True, exist_ok=True)
