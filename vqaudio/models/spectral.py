@@ -160,8 +160,8 @@ def _start(encoder: HybridEncoder) -> None:
     late = config.look_ahead_frames > 0
     inside = slice(hop, hop + frame) if late else slice(window - frame, window)
     samples = (waves / analysis_window(hop, config.overlap).clamp(min=0.2))[:, inside]
-    gain = LEVEL_GAIN * _WAVE_GAIN
-    start[: layout.waves, mels:, 0 if late else -1] = gain * (cosines(layout.waves, frame).double() @ samples.t()).float()
+    cosine_rows = LEVEL_GAIN * _WAVE_GAIN * (cosines(layout.waves, frame).double() @ samples.t())
+    start[: layout.waves, mels:, 0 if late else -1] = cosine_rows.float()
     for index in range(windows):
         start[:, :mels, index] = layout.log_bands(windows, index).t() * _LOG_GAIN**2
     weight[:rows] = 0.0
