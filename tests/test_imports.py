@@ -35,6 +35,7 @@ STEPS = {
     "ranks": 0,
     "codes": 0,
     "pretrained": 0,  # trained models; no code
+    "code_index": 1,
     "code_stream": 1,
     "pcm": 1,
     "source": 1,
