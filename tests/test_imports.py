@@ -56,6 +56,7 @@ STEPS = {
     "doctor": 6,
     "training": 6,
     "evaluation": 7,
+    "lm": 7,
     "cli": 8,
     "": 8,
 }

@@ -135,7 +135,7 @@ class Journal:
         # Anew, since the last line of a killed run's may be cut off, and would spoil the first of this run.
         with write_aside(path) as partial:
             partial.write_text("".join(entry.line for entry in self.entries.values()), encoding="ascii")
-        self._file = open(path, "a", encoding="ascii", newline="\n")  # noqa: SIM115  # closed by __exit__
+        self._file = open(path, "a", encoding="ascii", newline="\n")  # closed by __exit__
         return self
 
     def add(self, entry: IndexEntry) -> None:
