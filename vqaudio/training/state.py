@@ -13,7 +13,7 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors.torch import load, save
@@ -37,9 +37,15 @@ class RunState:
     logged: int | None = None  # bytes of the log when this was saved
 
 
+class Stored(Protocol):
+    """Whatever a run changes, as the files of a checkpoint."""
+
+    def files(self) -> dict[str, bytes]: ...
+
+
 @dataclass
 class Learners:
-    """All that a run changes."""
+    """All that a run of a codec changes."""
 
     codec: Player
     average: Average
@@ -59,9 +65,9 @@ class Learners:
         return {name: player for name, player in found.items() if player is not None}
 
     def files(self) -> dict[str, bytes]:
-        weights = {f"{name}.safetensors": _tensors(module.state_dict()) for name, module in self.modules().items()}
+        weights = {f"{name}.safetensors": module_bytes(module) for name, module in self.modules().items()}
         moments = {
-            f"{name}.optimizer.safetensors": _moments(player.optimizer) for name, player in self.players().items()
+            f"{name}.optimizer.safetensors": moments_bytes(player.optimizer) for name, player in self.players().items()
         }
         return {**weights, **moments}
 
@@ -69,13 +75,13 @@ class Learners:
         for name, module in self.modules().items():
             module.load_state_dict(load(files[f"{name}.safetensors"]))
         for name, player in self.players().items():
-            _set_moments(player.optimizer, load(files[f"{name}.optimizer.safetensors"]))
+            restore_moments(player.optimizer, load(files[f"{name}.optimizer.safetensors"]))
 
 
 def save_checkpoint(
     folder: Path,
     state: RunState,
-    learners: Learners,
+    learners: Stored,
     *,
     settings: dict[str, Any],
     parent: dict[str, Any] | None,
@@ -144,15 +150,17 @@ def newest_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     return None, damaged
 
 
-def _tensors(state: dict[str, Tensor]) -> bytes:
-    return save({name: value.detach().cpu().contiguous() for name, value in state.items()})
+def module_bytes(module: nn.Module) -> bytes:
+    """Weights and buffers as safetensors."""
+    return save({name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()})
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
-def _moments(optimizer: torch.optim.Optimizer) -> bytes:
+def moments_bytes(optimizer: torch.optim.Optimizer) -> bytes:
+    """What an optimiser remembers of each parameter, as safetensors."""
     tensors = {}
     for index, parameter in enumerate(_parameters(optimizer)):
         for name, value in optimizer.state.get(parameter, {}).items():
@@ -160,7 +168,8 @@ def _moments(optimizer: torch.optim.Optimizer) -> bytes:
     return save(tensors)
 
 
-def _set_moments(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+def restore_moments(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """The inverse of `moments_bytes`, for an optimiser of the same parameters."""
     parameters = _parameters(optimizer)
     optimizer.state.clear()
     for key, value in tensors.items():
