@@ -160,7 +160,7 @@ def test_inputs_with_one_output_are_refused_by_name_and_the_others_done(
     one, two, good = (write_wav(tmp_path / name) for name in ("x/a.wav", "y/a.wav", "b.wav"))
     out = tmp_path / "out"
     assert main(["encode", str(one), str(two), str(good), "--out", str(out), "--model", model]) == 1
-    assert written(out) == ["b.vqt"]
+    assert written(out) == ["b.vqt", "index.jsonl"]
     errors = capsys.readouterr().err
     assert f"{one}: its output {out / 'a.vqt'} is that of {two} too" in errors
     assert f"{two}: its output {out / 'a.vqt'} is that of {one} too" in errors

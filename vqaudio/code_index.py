@@ -18,7 +18,7 @@ import json
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Any, Self
 
@@ -84,8 +84,8 @@ class IndexEntry:
 
 def stays_below(name: str) -> bool:
     """Whether a name is a relative path that leads to no place above its folder."""
-    path = PurePosixPath(name)
-    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and not {"\\", "\0"} & set(name)
+    path = PurePath(name)
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\0" not in name
 
 
 def read_index(folder: str | Path) -> dict[str, IndexEntry]:
@@ -125,38 +125,48 @@ class Journal:
     """Entries as they are done, from any thread; within `with`. At its end `finish` makes them an index."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._folder, self._path = folder, folder / JOURNAL_NAME
         self.entries = read_unfinished(folder)
+        self._added: dict[str, IndexEntry] = {}
+        self._dropped: set[str] = set()
         self._lock = threading.Lock()
+        self._ended = False
 
     def __enter__(self) -> Self:
         self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / JOURNAL_NAME
-        # Anew, since the last line of a killed run's may be cut off, and would spoil the first of this run.
-        with write_aside(path) as partial:
-            partial.write_text("".join(entry.line for entry in self.entries.values()), encoding="ascii")
-        self._file = open(path, "a", encoding="ascii", newline="\n")  # closed by __exit__
+        if self._path.exists():  # of a killed run: its last line may be cut off, and would spoil the first of this run
+            with write_aside(self._path) as partial:
+                partial.write_text("".join(entry.line for entry in self.entries.values()), encoding="ascii")
         return self
 
     def add(self, entry: IndexEntry) -> None:
         """A recording whose code file is there now."""
         with self._lock:
-            self.entries[entry.name] = entry
-            self._file.write(entry.line)
-            self._file.flush()
+            if self._ended:  # after an interruption nobody waits for the threads at work
+                return
+            self.entries[entry.name] = self._added[entry.name] = entry
+            self._dropped.discard(entry.name)
+            with open(self._path, "a", encoding="ascii", newline="\n") as file:
+                file.write(entry.line)
 
     def drop(self, name: str) -> None:
         """A recording whose code file is not what its entry says."""
         with self._lock:
             self.entries.pop(name, None)
+            self._dropped.add(name)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Also after an error or an interruption: what is done is done."""
-        self._file.close()
-        write_index(self._folder, self.entries.values())
-        (self._folder / JOURNAL_NAME).unlink(missing_ok=True)
+        with self._lock:
+            self._ended = True
+        # What is there now, and not what was there at the beginning: others may have coded into the folder meanwhile.
+        entries = self.entries | read_unfinished(self._folder) | self._added
+        kept = [entry for name, entry in entries.items() if name not in self._dropped]
+        if kept or (self._folder / INDEX_NAME).exists():
+            write_index(self._folder, kept)
+        self._path.unlink(missing_ok=True)
 
 
 def _read(path: Path, *, cut_off: bool) -> dict[str, IndexEntry]:

@@ -15,6 +15,7 @@ from vqaudio.cli.doctor import doctor
 from vqaudio.cli.evaluation import compare, evaluate, score
 from vqaudio.cli.info import info
 from vqaudio.cli.interrupts import interruptible
+from vqaudio.cli.lm import lm_evaluate, lm_sample, lm_train
 from vqaudio.cli.plotting import plot
 from vqaudio.cli.reporting import in_one_sentence, note
 from vqaudio.cli.runs import report
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     words, overrides = _split_overrides(sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_args(words)
-    if overrides and options.run is not train:
+    if overrides and options.run not in (train, lm_train):
         parser.error(f"unrecognized arguments: --{next(iter(overrides))}")
     options.overrides = overrides
     try:
@@ -60,7 +61,8 @@ def _streaming(options: argparse.Namespace) -> Callable[[argparse.Namespace], in
         if options.run is encode and options.layout is not None:
             raise UsageError("--layout writes files: leave out --stream")
         return encode_stream if options.run is encode else decode_stream
-    if not options.files or options.out is None:
+    listed = options.run is encode and options.manifest is not None
+    if not (options.files or listed) or options.out is None:
         raise UsageError("files and --out are wanted, or --stream")
     return None
 
@@ -89,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_training(commands)
     _add_runs(commands)
     _add_evaluation(commands)
+    _add_lm(commands)
     return parser
 
 
@@ -131,9 +134,26 @@ def _add_coding(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
             )
             command.add_argument("--format", choices=FORMATS, help=f"of the audio files; default: {FORMATS[0]}")
         if name == "encode":
+            _add_folders(command)
             _add_tokens(command)
         if streams:
             _add_streaming(command, name)
+
+
+def _add_folders(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group(
+        "folders",
+        "code files that are there, whole, of the same sources, options and model are not made again; index.jsonl says "
+        "what is there",
+    )
+    group.add_argument("--overwrite", action="store_true", help="make all of them again")
+    group.add_argument(
+        "--manifest",
+        type=Path,
+        metavar="MANIFEST",
+        help="instead of FILES: a .jsonl or .tsv; split, speaker, text and licence of its recordings go into the index",
+    )
+    group.add_argument("--split", metavar="NAME", help="only this split of the manifest, such as train; default: all")
 
 
 def _add_tokens(command: argparse.ArgumentParser) -> None:
@@ -338,6 +358,62 @@ def _add_runs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         "--model", metavar="NAME_OR_FOLDER", help="also show the codes it makes of the file, and what they decode to"
     )
     command.add_argument("--device", default="cpu", help="of the model, such as cuda; default: %(default)s")
+
+
+def _add_lm(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "a language model over codes: train, sample, evaluate; recipes/lm_speech shows how"
+    lm = commands.add_parser("lm", help=text, description=text, allow_abbrev=False)
+    steps = lm.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    described = {
+        "train": (lm_train, "a recipe and a folder of codes, as `vqaudio encode --manifest` writes it -> a model"),
+        "sample": (lm_sample, "a model -> new speech, from nothing or going on from a prompt"),
+        "evaluate": (lm_evaluate, "bits per second beside an n-gram's, and samples beside reconstructions"),
+    }
+    parsers = {}
+    for name, (run, text) in described.items():
+        parsers[name] = steps.add_parser(name, help=text, description=text, allow_abbrev=False)
+        parsers[name].set_defaults(run=run)
+    command = parsers["train"]
+    command.epilog = "Settings of the recipe are changed by their dotted names: --model.width 128"
+    command.add_argument("recipe", type=Path, metavar="RECIPE", help="a recipe.toml, or the folder that holds it")
+    command.add_argument("--codes", type=Path, required=True, metavar="DIR", help="a folder of codes with its index")
+    command.add_argument("--out", type=_folder, required=True, metavar="DIR", help="folder for the run")
+    command.add_argument(
+        "--resume", choices=("auto", "never"), default="never", help="auto: go on where the run in --out stopped"
+    )
+    command = parsers["sample"]
+    command.add_argument("model", type=Path, metavar="MODEL", help="the folder of a language model")
+    command.add_argument("--out", type=_folder, required=True, metavar="DIR", help="folder for the samples")
+    command.add_argument("--prompt", type=Path, metavar="FILE", help="an audio file or a .vqt; default: from nothing")
+    command.add_argument("--prompt-seconds", type=_seconds, metavar="S", help="of it; default: 3")
+    command.add_argument("--count", type=_count, default=1, metavar="N", help="default: %(default)s")
+    command = parsers["evaluate"]
+    command.add_argument("model", type=Path, metavar="MODEL", help="the folder of a language model")
+    command.add_argument("codes", type=Path, metavar="CODES", help="the folder of codes that it was trained on")
+    command.add_argument("--out", type=Path, required=True, metavar="FILE", help="write the results as JSON")
+    command.add_argument("--split", default="test", help="default: %(default)s")
+    command.add_argument("--samples", type=_number, default=0, metavar="N", help="also score N samples of each kind")
+    command.add_argument("--prompt-seconds", type=_seconds, default="2", metavar="S", help="default: %(default)s")
+    command.add_argument("--clips", type=_folder, metavar="DIR", help="keep what was sampled")
+    for name in ("sample", "evaluate"):
+        _add_sampling(parsers[name])
+    for command in parsers.values():
+        command.add_argument("--device", default="cpu", help="such as cuda; default: %(default)s")
+
+
+def _add_sampling(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--seconds", type=_seconds, default="6", metavar="S", help="of a sample, its prompt included; default: 6"
+    )
+    command.add_argument("--temperature", type=float, default=1.0, metavar="T", help="0: the likeliest; default: 1")
+    command.add_argument("--top-k", type=_count, metavar="N", help="draw from the N likeliest only; default: all")
+    command.add_argument(
+        "--top-p", type=float, default=1.0, metavar="P", help="draw from the likeliest that have P of all; default: 1"
+    )
+    command.add_argument("--seed", type=_number, default=0, metavar="N", help="one seed, one result; default: 0")
+    command.add_argument(
+        "--tokenizer", metavar="NAME_OR_FOLDER", help="default: by the name that the language model's recipe had"
+    )
 
 
 def _folder(text: str) -> Path:

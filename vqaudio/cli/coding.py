@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from vqaudio.cli.files import Plan, Task, plan
+from vqaudio.cli.indexing import IndexedWriter, indexed_writer, manifest_of, plan_manifest
 from vqaudio.cli.reporting import Progress, in_one_sentence, note, run_tasks, say
-from vqaudio.cli.tokens import recordings, space_for, token_writer, unusable
+from vqaudio.cli.tokens import TokenWriter, recordings, space_for, token_writer, unusable
+from vqaudio.code_index import CODES_EXTENSION
 from vqaudio.codes import Codes
+from vqaudio.data.manifest import Item
 from vqaudio.engine import Crew
 from vqaudio.io import AUDIO_EXTENSIONS, AudioWriter
 from vqaudio.layouts.files import TOKEN_EXTENSIONS
 from vqaudio.layouts.space import SPACE_NAME
 from vqaudio.tokenizer import AudioTokenizer
-
-CODES_EXTENSION = ".vqt"
 
 
 class UsageError(ValueError):
@@ -32,6 +33,7 @@ class Totals:
     def __init__(self) -> None:
         self.files = 0
         self.seconds = 0.0  # of audio
+        self.there = 0  # files that need not be done again
         self._started = time.perf_counter()
         self._lock = threading.Lock()
 
@@ -40,10 +42,17 @@ class Totals:
             self.files += 1
             self.seconds += seconds
 
+    def skip(self) -> None:
+        with self._lock:
+            self.there += 1
+
     def line(self, out: Path) -> str:
+        there = f", {self.there} there already" if self.there else ""
+        if not self.files:
+            return f"nothing to do{there} -> {out}"
         files = f"{self.files} file{'s' * (self.files != 1)}"
         times = _times(self.seconds, time.perf_counter() - self._started)
-        return f"{files}, {self.seconds:.1f} s of audio, {times} times real time -> {out}"
+        return f"{files}, {self.seconds:.1f} s of audio, {times} times real time{there} -> {out}"
 
 
 def encode(options: Namespace) -> int:
@@ -51,18 +60,27 @@ def encode(options: Namespace) -> int:
     if why := unusable(options):
         raise UsageError(why)
     suffix = CODES_EXTENSION if options.layout is None else f".{options.format or 'jsonl'}"
-    todo = plan(options.files, options.out, extensions=AUDIO_EXTENSIONS, suffixes=[suffix])
+    items: dict[Path, Item] = {}
+    if options.manifest is None:
+        todo = plan(options.files, options.out, extensions=AUDIO_EXTENSIONS, suffixes=[suffix])
+    else:
+        todo, items = plan_manifest(manifest_of(options), options.out, suffix)
     tokenizer, num_codebooks = load_tokenizer(options)
     with ExitStack() as stack:
         crew = stack.enter_context(tokenizer.crew("encode", options.workers, num_codebooks=num_codebooks))
-        totals, tokens = Totals(), None
-        if options.layout is not None:
-            tokens = stack.enter_context(
-                token_writer(space_for(options, tokenizer, num_codebooks), options.out, options)
-            )
+        totals = Totals()
+        writer: TokenWriter | IndexedWriter
+        if options.layout is None:
+            writer = stack.enter_context(indexed_writer(tokenizer, num_codebooks, items, options))
+        else:
+            space = space_for(options, tokenizer, num_codebooks)
+            writer = stack.enter_context(token_writer(space, options.out, options))
         numbers = {task: number for number, task in enumerate(todo.tasks)}
 
         def work(task: Task, progress: Progress) -> None:
+            if writer.has(task):
+                totals.skip()
+                return
             try:
                 codes = tokenizer.encode(
                     task.source,
@@ -72,13 +90,9 @@ def encode(options: Namespace) -> int:
                     progress=progress,
                     **_excerpt(options),
                 )
-                if tokens is None:
-                    _save(codes, task.outputs[0])
-                else:
-                    tokens.write(numbers[task], task, codes)
+                writer.write(numbers[task], task, codes)
             except Exception:
-                if tokens is not None:
-                    tokens.skip(numbers[task])
+                writer.skip(numbers[task])
                 raise
             totals.add(codes.seconds)
 
@@ -156,7 +170,7 @@ def reconstruct(options: Namespace) -> int:
 def _run(todo: Plan, work: Callable[[Task, Progress], None], totals: Totals, out: Path, *, at_once: int) -> int:
     out.mkdir(parents=True, exist_ok=True)
     status = run_tasks(todo.tasks, todo.failures, work, at_once=at_once)
-    if totals.files:
+    if totals.files or totals.there:
         say(totals.line(out))
     return status
 

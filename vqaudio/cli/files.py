@@ -8,10 +8,12 @@ more/bert/x/2.flac     -> codes/bert/x/2.vqt     a pattern: as it lies below the
 """
 
 import glob
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
+
+from vqaudio.code_index import INDEX_NAME
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,14 @@ def plan(arguments: Sequence[str], out: Path, *, extensions: Set[str], suffixes:
             failures.append(_nothing(argument, extensions))
         for path, relative in matches:
             found.setdefault(path.resolve(), (path, relative))
+    return planned(found, failures, out, suffixes)
+
+
+def planned(
+    found: Mapping[Path, tuple[Path, Path]], failures: Sequence[str], out: Path, suffixes: Sequence[str]
+) -> Plan:
+    """The tasks of files that were found: resolved path -> (path as written, path below `out`)."""
+    failures = [*failures]
     claims: dict[Path, list[Path]] = {}
     for path, relative in found.values():
         claims.setdefault((out / relative).with_suffix(suffixes[0]), []).append(path)
@@ -74,7 +84,8 @@ def _expanded(argument: str, extensions: Set[str]) -> Iterator[tuple[Path, Path]
 
 def _below(folder: Path, base: Path, extensions: Set[str]) -> Iterator[tuple[Path, Path]]:
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in extensions and path.is_file():
+        # An index of code files is no token file, though it lies beside and is JSON lines too.
+        if path.suffix.lower() in extensions and path.is_file() and not path.name.endswith(INDEX_NAME):
             yield path, path.relative_to(base)
 
 

@@ -35,11 +35,17 @@ def space_for(options: Namespace, tokenizer: AudioTokenizer, num_codebooks: int 
 
 
 def unusable(options: Namespace) -> str | None:
-    """Why the options that go with --layout cannot go together, or None."""
+    """Why the options of encode cannot go together, or None."""
+    if options.manifest is None and options.split is not None:
+        return "--split goes with --manifest"
+    if options.manifest is not None and options.files:
+        return "--manifest says which files: leave out FILES"
     if options.layout is None:
         given = {"--format": options.format, "--first-id": options.first_id, "--no-offsets": options.no_offsets}
         given["--begin-end"] = options.begin_end
         return next((f"{name} goes with --layout, which writes tokens" for name, value in given.items() if value), None)
+    if options.overwrite:
+        return "--overwrite goes with code files; those of --layout are made anew each time"
     if options.channels != "mix":
         return "--layout writes one sequence for each file, so its channels are mixed: leave out --channels"
     if options.no_offsets and options.layout != "flat":
@@ -66,6 +72,10 @@ class TokenWriter:
         self._waiting: dict[int, str] = {}  # number of a task -> its line; empty if it failed
         self._next = 0
         self._lock = threading.Lock()
+
+    def has(self, task: Task) -> bool:
+        """Tokens are made anew each time."""
+        return False
 
     def write(self, number: int, task: Task, codes: Codes) -> None:
         tokens = self._space.to_tokens(codes, begin=self._begin_end, end=self._begin_end)[0]

@@ -1,0 +1,130 @@
+"""vqaudio encode into code files: what is there already and need not be made again, and the index of it all."""
+
+import hashlib
+import os
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from vqaudio.cli.files import Plan, Task, planned
+from vqaudio.code_index import IndexEntry, Journal
+from vqaudio.codes import Codes
+from vqaudio.data.manifest import Item, Manifest, candidates
+from vqaudio.tokenizer import AudioTokenizer
+
+CARRIED = ("split", "speaker", "text", "licence")  # from a manifest into the index
+
+
+def manifest_of(options: Namespace) -> Manifest:
+    """The recordings that --manifest and --split mean. ManifestError if there is none."""
+    manifest = candidates(options.manifest)
+    if options.split is None:
+        return manifest
+    items = tuple(item for item in manifest.items if item.split == options.split)
+    if not items:
+        splits = ", ".join(sorted({item.split for item in manifest.items if item.split})) or "no splits"
+        raise ValueError(f"{options.manifest}: no recording of split {options.split!r}; it has {splits}")
+    return Manifest(manifest.root, items)
+
+
+def plan_manifest(manifest: Manifest, out: Path, suffix: str) -> tuple[Plan, dict[Path, Item]]:
+    """Tasks for the items, and the item of each source. Outputs lie as the paths do, without what leads upwards:
+
+    anna/1.flac, ../anna/1.flac and /anna/1.flac are all OUT/anna/1.vqt, whichever other recordings there are.
+    """
+    items = {manifest.locate(item): item for item in manifest.items}
+    found: dict[Path, tuple[Path, Path]] = {}
+    failures = []
+    for path, item in items.items():
+        parts = Path(os.path.normpath(item.path)).parts
+        below = Path(*(part for part in parts if part not in ("..", os.sep)))
+        if below.name:
+            found.setdefault(path.resolve(), (path, below))
+        else:
+            failures.append(f"{item.path}: is a folder, and the manifest lists it as a recording")
+    return planned(found, failures, out, [suffix]), items
+
+
+class IndexedWriter:
+    """Writes the codes of each task into its file, with an entry of the index; knows which are there."""
+
+    def __init__(self, journal: Journal, items: Mapping[Path, Item], expected: Mapping[str, Any], options: Namespace):
+        self._journal, self._items, self._expected, self._options = journal, items, expected, options
+        self._made_of: dict[str, dict[str, Any] | None] = {}  # by name, of the sources as they were before reading
+
+    def has(self, task: Task) -> bool:
+        """Whether the task's code file is there, whole, of this source and these options; reads no audio."""
+        name = self._name(task)
+        made_of = self._made_of[name] = self._facts(task.source)
+        entry = self._journal.entries.get(name)
+        if entry is None:
+            return False
+        if _sha256(task.outputs[0]) != entry.sha256:
+            self._journal.drop(name)
+            return False
+        found = {key: getattr(entry, key) for key in self._expected}
+        if self._options.overwrite or made_of is None or entry.made_of != made_of or found != self._expected:
+            return False
+        told = replace(entry, **self._told(task))
+        if told != entry:  # a transcript, say, that has been put right
+            self._journal.add(told)
+        return True
+
+    def write(self, number: int, task: Task, codes: Codes) -> None:
+        path, name = task.outputs[0], self._name(task)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        codes.save(path)
+        digest = _sha256(path)
+        assert digest is not None
+        self._journal.add(IndexEntry.of(name, codes, digest, made_of=self._made_of[name], **self._told(task)))
+
+    def skip(self, number: int) -> None:
+        """A task that failed: what was there of it stays as it is."""
+
+    def _name(self, task: Task) -> str:
+        return task.outputs[0].relative_to(self._options.out).with_suffix("").as_posix()
+
+    def _told(self, task: Task) -> dict[str, Any]:
+        item = self._items.get(task.source)
+        return {} if item is None else {key: value for key, value in asdict(item).items() if key in CARRIED and value}
+
+    def _facts(self, source: Path) -> dict[str, Any] | None:
+        """What codes depend on beside the model; None for a file that is not there."""
+        try:
+            status = source.stat()
+        except OSError:
+            return None
+        start, end = self._options.start or 0, self._options.end
+        return {
+            "file": source.name,
+            "num_bytes": status.st_size,
+            "modified_ns": status.st_mtime_ns,
+            "channels": self._options.channels,
+            "start": str(start),  # exact: seconds as typed
+            "end": None if end is None else str(end),
+        }
+
+
+@contextmanager
+def indexed_writer(
+    tokenizer: AudioTokenizer, num_codebooks: int | None, items: Mapping[Path, Item], options: Namespace
+) -> Iterator[IndexedWriter]:
+    """A writer; the index appears when the block ends, in whichever way."""
+    expected = {
+        "token_fingerprint": tokenizer.token_fingerprint,
+        "codebook_sizes": tokenizer.codebook_sizes[:num_codebooks],
+    }
+    with Journal(options.out) as journal:
+        yield IndexedWriter(journal, items, expected, options)
+
+
+def _sha256(path: Path) -> str | None:
+    """Of a file's bytes; None if they cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
