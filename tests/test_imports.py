@@ -56,6 +56,7 @@ STEPS = {
     "doctor": 6,
     "training": 6,
     "evaluation": 7,
+    "hf": 7,
     "lm": 7,
     "cli": 8,
     "": 8,
@@ -173,7 +174,7 @@ def test_encoding_at_the_models_rate_loads_nothing_it_does_not_need(tmp_path: Pa
     soundfile.write(tmp_path / "noise.wav", noise, 16_000)
     report = json.loads(run_fresh(ENCODE_A_FILE, str(tmp_path / "noise.wav")))
     assert report["source_rate"] == report["rate"], "the file has to be at the model's own rate for this test"
-    unwanted = ("torchaudio", "librosa", "vqaudio.losses", "vqaudio.discriminators")
+    unwanted = ("torchaudio", "librosa", "transformers", "vqaudio.losses", "vqaudio.discriminators")
     for moment in ("at_import", "after"):
         loaded = [name for name in report[moment] if f"{name}.".startswith(tuple(f"{name}." for name in unwanted))]
         assert loaded == [], moment

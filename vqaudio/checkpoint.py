@@ -65,14 +65,12 @@ def save_codec(
         raise CheckpointError(f"{folder} exists and is not a model folder; give another name")
     if not folder.parent.is_dir():
         raise CheckpointError(f"{folder}: there is no folder {folder.parent} to write the model to")
-    dtype = torch.float16 if storage == "float16" else torch.float32
-    tensors = {key: tensor.detach().cpu().to(dtype).contiguous() for key, tensor in _inference_state(codec).items()}
+    tensors = stored_tensors(codec, storage)
     for key, tensor in tensors.items():
         if not tensor.isfinite().all():
             raise CheckpointError(f"{folder}: tensor {key!r} holds values that are not finite in {storage}")
     config = to_dict(codec.config)
-    token_fingerprint = _token_fingerprint(config, tensors, codec.hop_length)
-    info = ModelInfo(name, token_fingerprint, _model_fingerprint(config, tensors), dict(about), storage)
+    info = ModelInfo(name, *fingerprints(config, tensors, codec.hop_length), dict(about), storage)
     document = {
         "format": FORMAT,
         "version": VERSION,
@@ -93,6 +91,17 @@ def save_codec(
         shutil.rmtree(aside, ignore_errors=True)
         raise
     return info
+
+
+def stored_tensors(codec: Codec, storage: Literal["float16", "float32"]) -> dict[str, Tensor]:
+    """What a file of this codec holds, by name, on the CPU: all that inference needs."""
+    dtype = torch.float16 if storage == "float16" else torch.float32
+    return {key: tensor.detach().cpu().to(dtype).contiguous() for key, tensor in _inference_state(codec).items()}
+
+
+def fingerprints(config: Mapping[str, Any], tensors: Mapping[str, Tensor], hop_length: int) -> tuple[str, str]:
+    """Token fingerprint and model fingerprint of a codec's config, as its file has it, and its stored tensors."""
+    return _token_fingerprint(config, tensors, hop_length), _model_fingerprint(config, tensors)
 
 
 def _put_in_place(aside: Path, folder: Path) -> None:
