@@ -237,8 +237,9 @@ def speech_values(audio: np.ndarray, sample_rate: int) -> dict[str, float]:
 
 def summary_lines(result: Mapping[str, Any]) -> list[str]:
     bits, data = result["bits"], result["data"]
+    minutes = data["seconds"] / 60
     lines = [
-        f"{data['split']}: {data['recordings']} recordings of {data['speakers']} speakers, {data['seconds'] / 60:.1f} minutes",
+        f"{data['split']}: {data['recordings']} recordings of {data['speakers']} speakers, {minutes:.1f} minutes",
         "",
         f"{'bits per second':18}{'model':>9}{'n-gram':>9}   fewer, %",
     ]

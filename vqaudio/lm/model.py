@@ -7,7 +7,8 @@
                                 │     │   │   │   a head for each row
     logits (B, R, L, V)       a0 -  a1 b0 ...         what comes next
 
-With delays of one step each code is predicted from the lower codes of its frame and all of the past. `window` is how
+With delays of one step each code is predicted from the lower codes of its frame and from the past, of which the last
+frames of higher codebooks are not there yet: a2 sees b0, and not b1. Flat sees all, at K times the steps. `window` is how
 many steps the model was trained to look back over; longer sequences are read in windows that overlap by half.
 """
 
