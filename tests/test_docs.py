@@ -15,6 +15,8 @@ from tests.small_evaluation import write_evaluation
 from vqaudio.cli import main
 from vqaudio.cli.arguments import _parser, _split_overrides
 from vqaudio.code_stream import CodeStreamWriter
+from vqaudio.layouts import Flat, TokenSpace
+from vqaudio.lm import CodeFolder, ItemDataset, export_binary
 
 ELSEWHERE = {"docs/sequence_models.md"}  # pages whose Python is run by tests of their own
 SHORTER = {"README.md": {"3600": "1", "3610": "3"}}  # an hour is a second here
@@ -26,7 +28,7 @@ MADE_BY_A_RUN = ("recipes/any_folder/curve.csv",)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the pages speak of: recordings, a model, codes, packs, a run, an evaluation."""
+    """What the pages speak of: recordings, a model, codes, tokens, packs, a run, an evaluation."""
     place = tmp_path_factory.mktemp("docs")
     speech = ROOT / "samples/english-2.flac"
     for file in ("speech.flac", "hours.flac"):
@@ -45,6 +47,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         writer.write(codes.slice(2, 4))
         writer.close()
     assert main(["encode", str(speech), "--layout", "flat", "--out", str(place / "tokens")]) == 0
+    assert main(["encode", str(speech), "--codebooks", "1", "--out", str(place / "codes")]) == 0
+    code_folder = CodeFolder(place / "codes")
+    space = TokenSpace.of(code_folder, Flat(codebook_sizes=code_folder.codebook_sizes))
+    export_binary({"train": ItemDataset(code_folder, space)}, place / "binary")
     shutil.copytree(ROOT / "vqaudio/pretrained/speech-16k-v1", place / "model")
     (place / "run").mkdir()
     shutil.copy(place / "model/log.jsonl", place / "run")
