@@ -26,6 +26,7 @@ from vqaudio.data.sources.archives import LIBRISPEECH, LIBRITTS
 from vqaudio.evaluation.compare import compare, comparison_rows, contender
 from vqaudio.evaluation.results import Summary, is_evaluation, read_summary
 from vqaudio.evaluation.tables import cell, codebooks_table, markdown_table, points_table
+from vqaudio.lm.evaluate import interval
 from vqaudio.training.curve import curve_table, read_curve, validations
 
 PRETRAINED = "vqaudio/pretrained"
@@ -267,11 +268,76 @@ def study(root: Path) -> str:
     return "\n".join(lines).rstrip()
 
 
+# ---- language models
+
+
+def lm_curve(root: Path, file: str) -> str:
+    """The validation curve of a language model: bits per second of audio, and bits of a code of each codebook."""
+    rows = read_curve(root / file)
+    names = list(rows[0])
+    return markdown_table(
+        [name.replace("_", " ") for name in names], [[f"{row[name]:g}" for name in names] for row in rows]
+    )
+
+
+def lm_bits(root: Path, file: str) -> str:
+    """A language model beside an n-gram, codebook by codebook."""
+    bits = read(root / file)["bits"]
+    rows = [
+        [f"{k + 1}", f"{bits['model']['codebooks'][k]:.1f}", f"{bits['ngram']['codebooks'][k]:.1f}", interval(fewer)]
+        for k, fewer in enumerate(bits["fewer_percent_of_codebooks"])
+    ]
+    totals = [f"{bits[name]['total']:.1f}" for name in ("model", "ngram")]
+    rows.append(["all", *totals, interval(bits["fewer_percent"])])
+    return markdown_table(["codebook", "bits per second, model", "n-gram", "fewer, %"], rows)
+
+
+def lm_data(root: Path, file: str) -> str:
+    """Of what the figures of a language model are."""
+    result = read(root / file)
+    data, model = result["data"], result["model"]
+    step, minutes = model["about"]["step"], data["seconds"] / 60
+    return (
+        f"Split `{data['split']}`: {data['recordings']} recordings of {data['speakers']} speakers, "
+        f"{minutes:.1f} minutes; {model['parameters'] / 1e6:.1f} M parameters, step {step:,}. "
+        f"Stored without a model these codes take {result['bits']['uncoded']:.0f} bits per second."
+    )
+
+
+def lm_samples(root: Path, file: str) -> str:
+    """How samples of a language model measure beside reconstructions: means, and deviations from sample to sample."""
+    groups = read(root / file)["samples"]["groups"]
+    named = {
+        "dnsmos_ovrl": "DNSMOS OVRL",
+        "dnsmos_sig": "DNSMOS SIG",
+        "dnsmos_bak": "DNSMOS BAK",
+        "dnsmos_p808": "DNSMOS P.808",
+        "voiced_share": "voiced share",
+        "f0_median_hz": "median F0, Hz",
+        "level_db": "level, dBFS",
+    }
+    rows = []
+    for group, found in groups.items():
+        values = [found["values"].get(name) for name in named]
+        cells = ["–" if value is None else f"{value['mean']:.2f} ± {value['deviation']:.2f}" for value in values]
+        rows.append([group, str(found["files"]), *cells])
+    return markdown_table(["", "files", *named.values()], rows)
+
+
+def lm_speed(root: Path, file: str) -> str:
+    speeds = read(root / file)["samples"]["speed"]
+    rows = [
+        [name, f"{speed['tokens_per_second']:.0f}", f"{speed['times_real_time']:.2f}"] for name, speed in speeds.items()
+    ]
+    return markdown_table(["samples at once", "tokens per second", "times real time"], rows)
+
+
 TABLES: dict[str, Callable[..., str]] = {
     function.__name__: function
     for function in (
         *(rates, files, live, cold, blocks, flips, layouts, training),
         *(curve, course, archives, models),
         *(recordings, scores, systems, codebooks, edges, comparison, study),
+        *(lm_curve, lm_bits, lm_data, lm_samples, lm_speed),
     )
 }

@@ -8,8 +8,8 @@
     logits (B, R, L, V)       a0 -  a1 b0 ...         what comes next
 
 With delays of one step each code is predicted from the lower codes of its frame and from the past, of which the last
-frames of higher codebooks are not there yet: a2 sees b0, and not b1. Flat sees all, at K times the steps. `window` is how
-many steps the model was trained to look back over; longer sequences are read in windows that overlap by half.
+frames of higher codebooks are not there yet: a2 sees b0, and not b1. Flat sees all, at K times the steps. `window` is
+how many steps the model was trained to look back over; longer sequences are read in windows that overlap by half.
 """
 
 import json
@@ -88,6 +88,7 @@ class LanguageModel(nn.Module):
         """Let embeddings and heads of codes begin as the codec's vectors, (V, D) for each codebook, rotated at random.
 
         Codes that sound alike are then alike from the first step on, and what is learnt of one holds for the others.
+        Unlike in `embeddings_from_codebooks` each codebook has a rotation of its own, as the rows of a step are summed.
         """
         layout, V, width = self.space.layout, self.space.vocab_size, self.config.width
         for k, vectors in enumerate(codebooks):

@@ -154,14 +154,14 @@ class _Run:
                 state.step += 1
                 state.seconds += time.monotonic() - started
                 line.update(state.step, f"{losses[-1]:.3f} bits a code")
-                if state.step % report.log_every == 0 or state.step == recipe.steps:
+                if self._due(report.log_every) or self._due(report.checkpoint_every):  # what no checkpoint keeps
                     rate = learning_rate(recipe.optimizer, state.step - 1, recipe.steps)
                     mean = sum(losses) / len(losses)
                     self.log.write("train", state.step, bits=mean, learning_rate=rate, seconds=state.seconds)
                     losses = []
-                if state.step % report.validate_every == 0 or state.step == recipe.steps:
+                if self._due(report.validate_every):
                     self._validate()
-                if state.step % report.checkpoint_every == 0 or state.step == recipe.steps:
+                if self._due(report.checkpoint_every):
                     self._checkpoint()
                 if stop.signal_number and state.step < recipe.steps:
                     self._checkpoint()
@@ -170,6 +170,9 @@ class _Run:
                     )
         line.close()
         return self._export()
+
+    def _due(self, every: int) -> bool:
+        return self.state.step % every == 0 or self.state.step == self.recipe.steps
 
     def _step(self) -> float:
         """One batch; returns its bits per code."""
