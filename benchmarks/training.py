@@ -122,7 +122,8 @@ def report(results: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="What training steps cost, and whether they wait for data.")
-    names = sorted(path.parent.name for path in ROOT.glob("recipes/*/recipe.toml"))
+    codecs = (path.parent.name for path in ROOT.glob("recipes/*/recipe.toml"))
+    names = sorted(name for name in codecs if not name.startswith("lm_"))  # language models have other steps
     parser.add_argument("--recipes", nargs="+", choices=names, default=names, metavar="NAME", help="default: all")
     parser.add_argument("--packs", type=Path, help="at the rate of the recipes chosen; default: made for the purpose")
     parser.add_argument("--steps", type=int, default=6, help="of each stage, of which a third does not count")
