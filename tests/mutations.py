@@ -41,6 +41,9 @@ LAYOUTS, READING, TABLES, SPACE, TOKEN_FILES = (
     f"tests/layouts/test_{name}.py" for name in ("laws", "reading", "tables", "space", "token_files")
 )
 EVALUATION = "tests/evaluation"
+HF_MODEL, HF_FEATURES, HF_TOKENS, HF_LOGITS = (
+    f"tests/hf/test_{name}.py" for name in ("model", "features", "tokens", "logits")
+)
 RESUME, RANKS = "tests/training/test_resume.py", "tests/training/test_ranks.py"
 
 
@@ -823,6 +826,62 @@ MUTATIONS = (
         "tokenizer.decode(codes.prefix(point.codebooks))",
         "tokenizer.decode(codes)",
         (f"{EVALUATION}/test_evaluate.py",),
+    ),
+    Mutation(
+        "what transformers leaves undefined on loading is not made again",
+        "vqaudio/hf/model.py",
+        "        if module is self:",
+        "        if False:",
+        (f"{HF_MODEL}::test_codes_and_audio_of_a_loaded_model_are_those_of_the_tokenizer",),
+    ),
+    Mutation(
+        "a codec in transformers cast to half",
+        "vqaudio/hf/model.py",
+        "return result if result.dtype == tensor.dtype else tensor.to(result.device)",
+        "return result",
+        (f"{HF_MODEL}::test_no_dtype_changes_a_code",),
+    ),
+    Mutation(
+        "fingerprints of a folder of transformers not compared",
+        "vqaudio/hf/model.py",
+        "if getattr(said, field) not in (None, getattr(info, field)):",
+        "if False:",
+        (f"{HF_MODEL}::test_what_was_altered_is_refused",),
+    ),
+    Mutation(
+        "padding coded as if it were audio",
+        "vqaudio/hf/model.py",
+        "audios = [row[start:stop] for",
+        "audios = [row for",
+        (f"{HF_MODEL}::test_what_the_mask_leaves_out_is_not_heard_whatever_it_holds",),
+    ),
+    Mutation(
+        "a feature extractor that takes any rate for the model's",
+        "vqaudio/hf/features.py",
+        "if rate != self.sampling_rate and not resample:",
+        "if False:",
+        (f"{HF_FEATURES}::test_recordings_that_make_no_sense_are_refused",),
+    ),
+    Mutation(
+        "audio codes added as special tokens",
+        "vqaudio/hf/tokens.py",
+        "normalized=False, special=False) for token in codes]",
+        "normalized=False, special=True) for token in codes]",
+        (f"{HF_TOKENS}::test_skipping_special_tokens_keeps_the_codes",),
+    ),
+    Mutation(
+        "audio tokens added beside those of another space",
+        "vqaudio/hf/tokens.py",
+        "if there and there != wanted:",
+        "if False:",
+        (f"{HF_TOKENS}::test_a_tokenizer_with_tokens_of_another_space_is_refused_and_left_alone",),
+    ),
+    Mutation(
+        "steps of every row counted from the prompt's end",
+        "vqaudio/hf/logits.py",
+        "torch.where(begins > ends, begins + 1, self.prompt_length)",
+        "torch.where(begins > ends, self.prompt_length, self.prompt_length)",
+        (f"{HF_LOGITS}::test_rows_that_go_on_from_different_places_all_decode",),
     ),
 )
 
