@@ -29,7 +29,7 @@ TIMEOUT_SECONDS = 300
 # Each run is a process of its own, forked from one that has done the slow imports. Neither the package nor pytest's
 # plugins (such as hypothesis) are among them.
 PROCESSES = multiprocessing.get_context("forkserver")
-PRELOADED = ["torch", "torch._dynamo", "safetensors.torch", "soundfile", "pytest"]
+PRELOADED = ["torch", "torch._dynamo", "safetensors.torch", "soundfile", "pytest", "transformers.modeling_utils"]
 ALL_PASSED, SOME_FAILED = 0, 1  # pytest's exit codes; 2 and above are errors of another kind
 
 BASE, VQ, RESIDUAL = "tests/quantize/test_base.py", "tests/quantize/test_vq.py", "tests/quantize/test_residual.py"
@@ -41,6 +41,7 @@ LAYOUTS, READING, TABLES, SPACE, TOKEN_FILES = (
     f"tests/layouts/test_{name}.py" for name in ("laws", "reading", "tables", "space", "token_files")
 )
 EVALUATION = "tests/evaluation"
+LM = "tests/lm/test"
 HF_MODEL, HF_FEATURES, HF_TOKENS, HF_LOGITS = (
     f"tests/hf/test_{name}.py" for name in ("model", "features", "tokens", "logits")
 )
@@ -882,6 +883,62 @@ MUTATIONS = (
         "torch.where(begins > ends, begins + 1, self.prompt_length)",
         "torch.where(begins > ends, self.prompt_length, self.prompt_length)",
         (f"{HF_LOGITS}::test_rows_that_go_on_from_different_places_all_decode",),
+    ),
+    Mutation(
+        "a language model's bits are shared with ids that cannot come",
+        "vqaudio/lm/model.py",
+        "places[k], first : first + size]  # (N, V)",
+        "places[k]]",
+        (f"{LM}_model.py::test_the_probabilities_of_all_codes_at_a_place_sum_to_one",),
+    ),
+    Mutation(
+        "windows of long recordings begin with nothing before them",
+        "vqaudio/lm/model.py",
+        "start = max(0, done - model.window // 2)",
+        "start = done",
+        (f"{LM}_model.py::test_long_recordings_are_read_in_windows_that_overlap_by_half",),
+    ),
+    Mutation(
+        "any id may be drawn",
+        "vqaudio/lm/sample.py",
+        "draw(logits.masked_fill(~allowed, -torch.inf), sampling, generator)",
+        "draw(logits, sampling, generator)",
+        (f"{LM}_sample.py::test_whatever_is_drawn_decodes_and_begins_with_its_prompt",),
+    ),
+    Mutation(
+        "a prompt is written over",
+        "vqaudio/lm/sample.py",
+        "torch.where(given[:, step], tokens[..., step], drawn)",
+        "drawn",
+        (f"{LM}_sample.py::test_whatever_is_drawn_decodes_and_begins_with_its_prompt",),
+    ),
+    Mutation(
+        "samples are drawn from the generator of the process",
+        "vqaudio/lm/sample.py",
+        "1, generator=generator)",
+        "1)",
+        (f"{LM}_sample.py::test_one_seed_one_result",),
+    ),
+    Mutation(
+        "an n-gram sees what it predicts",
+        "vqaudio/lm/ngram.py",
+        "[first, codes[:, :-1]]",
+        "[first[:, :0], codes]",
+        (f"{LM}_ngram.py::test_where_nothing_can_be_learnt_it_says_so",),
+    ),
+    Mutation(
+        "a language model goes on with new moments",
+        "vqaudio/lm/train.py",
+        '        restore_moments(self.optimizer, load(files["optimizer.safetensors"]))\n',
+        "",
+        (f"{LM}_train.py::test_a_run_that_is_killed_goes_on_as_if_it_never_was",),
+    ),
+    Mutation(
+        "intervals of a language model are over recordings",
+        "vqaudio/lm/evaluate.py",
+        "np.unique(list(speakers), return_inverse=True)",
+        "np.unique(range(len(speakers)), return_inverse=True)",
+        (f"{LM}_evaluate.py::test_differences_are_those_of_whole_speakers",),
     ),
 )
 
