@@ -1,5 +1,6 @@
 """Training a language model: it learns, goes on bit for bit where it stopped or was killed, and refuses another run."""
 
+import hashlib
 import json
 import os
 import re
@@ -72,7 +73,8 @@ def write_codes(folder: Path, tokenizer: Path, *, num_frames: int = 100) -> Path
             )
             (folder / speaker).mkdir(parents=True)
             codes.save(folder / speaker / "1.vqt")
-            entries.append(IndexEntry.of(f"{speaker}/1", codes, "0" * 64, split=split, speaker=speaker))
+            sha256 = hashlib.sha256((folder / speaker / "1.vqt").read_bytes()).hexdigest()
+            entries.append(IndexEntry.of(f"{speaker}/1", codes, sha256, split=split, speaker=speaker))
     write_index(folder, entries)
     return folder
 
