@@ -42,7 +42,7 @@ LAYOUTS, READING, TABLES, SPACE, TOKEN_FILES = (
 )
 EVALUATION = "tests/evaluation"
 LM = "tests/lm/test"
-HF_MODEL, HF_TOKENS, HF_LOGITS = (f"tests/hf/test_{name}.py" for name in ("model", "features", "tokens", "logits"))
+HF_MODEL, HF_TOKENS, HF_LOGITS = (f"tests/hf/test_{name}.py" for name in ("model", "tokens", "logits"))
 RESUME, RANKS = "tests/training/test_resume.py", "tests/training/test_ranks.py"
 
 
