@@ -41,6 +41,7 @@ LAYOUTS, READING, TABLES, SPACE, TOKEN_FILES = (
     f"tests/layouts/test_{name}.py" for name in ("laws", "reading", "tables", "space", "token_files")
 )
 EVALUATION = "tests/evaluation"
+DATASETS, ENCODE_FOLDER = "tests/lm/test_datasets.py", "tests/test_encode_folder.py"
 LM = "tests/lm/test"
 HF_MODEL, HF_TOKENS, HF_LOGITS = (f"tests/hf/test_{name}.py" for name in ("model", "tokens", "logits"))
 RESUME, RANKS = "tests/training/test_resume.py", "tests/training/test_ranks.py"
@@ -923,6 +924,76 @@ MUTATIONS = (
         "np.unique(list(speakers), return_inverse=True)",
         "np.unique(range(len(speakers)), return_inverse=True)",
         (f"{LM}_evaluate.py::test_differences_are_those_of_whole_speakers",),
+    ),
+    Mutation(
+        "a batch is counted when the next one is wanted",
+        "vqaudio/lm/sampler.py",
+        "            self.taken += 1\n            yield batch",
+        "            yield batch\n            self.taken += 1",
+        (f"{LM}_sampler.py",),
+    ),
+    Mutation(
+        "windows of every epoch alike",
+        "vqaudio/lm/dataset.py",
+        "key = np.array([self.seed, _epoch(index)], dtype=np.uint64)",
+        "key = np.array([self.seed, 0], dtype=np.uint64)",
+        (f"{DATASETS}::test_an_epoch_of_windows_is_as_long_as_the_folder_and_each_is_another",),
+    ),
+    Mutation(
+        "positions of packed items begin anew in each row",
+        "vqaudio/lm/dataset.py",
+        "positions.append(places)",
+        "positions.append(places - places[0])",
+        (f"{DATASETS}::test_packed_rows_hold_every_token_once",),
+    ),
+    Mutation(
+        "audio before its text",
+        "vqaudio/lm/dataset.py",
+        'torch.cat([item["text_ids"], tokens])',
+        'torch.cat([tokens, item["text_ids"]])',
+        (f"{DATASETS}::test_text_ids_come_before_the_audio_and_below_its_ids",),
+    ),
+    Mutation(
+        "a code file is not compared with its index",
+        "vqaudio/lm/folder.py",
+        "if found != listed:",
+        "if False:",
+        (f"{LM}_folder.py",),
+    ),
+    Mutation(
+        "a code file that is there is taken for whole",
+        "vqaudio/cli/indexing.py",
+        "if _sha256(task.outputs[0]) != entry.sha256:",
+        "if not task.outputs[0].exists():",
+        (f"{ENCODE_FOLDER}::test_what_is_gone_damaged_or_of_another_source_is_made_again",),
+    ),
+    Mutation(
+        "excerpts that begin elsewhere taken for the same",
+        "vqaudio/cli/indexing.py",
+        '"start": str(start),',
+        '"start": "0",',
+        (f"{ENCODE_FOLDER}::test_excerpts_of_the_same_length_are_told_apart",),
+    ),
+    Mutation(
+        "what a killed run has left is not gone on with",
+        "vqaudio/code_index.py",
+        "        if path.is_file():\n            entries |=",
+        "        if path.is_file() and not cut_off:\n            entries |=",
+        (f"{ENCODE_FOLDER}::test_killed_and_run_again_is_never_killed",),
+    ),
+    Mutation(
+        "all ids in two bytes",
+        "vqaudio/lm/binary.py",
+        'if space.vocab_size <= 2**16 else "<u4"',
+        'if space.vocab_size <= 2**17 else "<u4"',
+        (f"{LM}_binary.py::test_ids_get_the_room_they_need",),
+    ),
+    Mutation(
+        "embeddings of the directions in which codes differ least",
+        "vqaudio/lm/embeddings.py",
+        "[1][:, -dim:]",
+        "[1][:, :dim]",
+        (f"{LM}_embeddings.py::test_a_narrow_table_keeps_most_neighbours",),
     ),
 )
 
