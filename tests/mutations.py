@@ -744,8 +744,8 @@ MUTATIONS = (
     Mutation(
         "token files: a line that was lost holds up all after it",
         "vqaudio/cli/coding.py",
-        "                    tokens.skip(numbers[task])\n",
-        "                    pass\n",
+        "                writer.skip(numbers[task])\n",
+        "",
         (f"{TOKEN_FILES}::test_a_bad_recording_costs_the_others_nothing",),
     ),
     Mutation(
