@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from tests.lm.code_folders import ANOTHER, random_codes, write_folder
-from vqaudio.code_index import INDEX_NAME, IndexEntry, read_index, write_index
+from vqaudio.code_index import INDEX_NAME, IndexEntry, Journal, read_index, write_index
 from vqaudio.codes import CodesError
 from vqaudio.layouts import Flat, TokenSpace
 from vqaudio.lm import CodeFolder
@@ -134,6 +134,22 @@ def test_lines_of_files_that_are_gone_are_left_out(folder: Path) -> None:
     (folder / "anna/1.vqt").unlink()
     write_index(folder, entries.values())
     assert list(read_index(folder)) == ["anna/2", "bert.x"]
+
+
+def test_two_that_code_into_one_folder_have_one_index(tmp_path: Path) -> None:
+    one, two = Journal(tmp_path), Journal(tmp_path)
+    for name in "abc":
+        random_codes(SIZES, 3).save(tmp_path / f"{name}.vqt")
+    entries = {name: IndexEntry.of(name, random_codes(SIZES, 3), "c" * 64) for name in "abc"}
+    with one:
+        one.add(entries["a"])
+        with two:
+            two.add(entries["b"])
+        one.add(entries["c"])
+    assert read_index(tmp_path) == entries
+    with Journal(tmp_path) as three:
+        three.drop("b")
+    assert list(read_index(tmp_path)) == ["a", "c"]
 
 
 @pytest.mark.parametrize(

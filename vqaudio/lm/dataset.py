@@ -59,10 +59,11 @@ class Tracks:
     def values(self, track: int) -> Tensor:
         """Codes (K, N) of the codebooks that the space has."""
         recording, channel = self.place(track)
-        if self._last is None or self._last[0] != recording:
-            self._last = recording, self.folder.codes(recording)
+        last = self._last  # as it is now: threads may share a dataset
+        if last is None or last[0] != recording:
+            last = self._last = recording, self.folder.codes(recording)
         first = self.space.first_codebook
-        return self._last[1].values[channel, first : first + self.space.layout.num_codebooks]
+        return last[1].values[channel, first : first + self.space.layout.num_codebooks]
 
     def tokens(self, track: int, *, begin: bool, end: bool) -> Tensor:
         """(L,) or (K, L)."""
@@ -235,11 +236,12 @@ class PackedDataset(Dataset[Item]):
         """The tracks in the order of an epoch, and the step after the last of each."""
         if self.seed is None:
             epoch = 0
-        if self._order is None or self._order[0] != epoch:
+        known = self._order
+        if known is None or known[0] != epoch:
             count = len(self._tracks)
             order = np.arange(count) if self.seed is None else shuffled(count, self.seed, epoch)
-            self._order = epoch, order, np.cumsum(self._lengths[order])
-        return self._order[1:]
+            known = self._order = epoch, order, np.cumsum(self._lengths[order])
+        return known[1:]
 
 
 def _epoch(index: int) -> int:
