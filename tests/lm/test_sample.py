@@ -118,7 +118,9 @@ def test_prompts_that_do_not_fit_are_refused() -> None:
 
 
 def test_speed_counts_what_was_drawn() -> None:
-    sampled = Sampled(torch.zeros(2, 4, 60, dtype=torch.int64), num_tokens=2 * 4 * 50, seconds=2.0)
+    sampled = Sampled(
+        torch.zeros(2, 4, 60, dtype=torch.int64), num_tokens=2 * 4 * 50, seconds=2.0, processor_seconds=1.0
+    )
     assert sampled.tokens_per_second == 200
     assert sampled.times_real_time(model_rate := small_model().space.frame_rate) == pytest.approx(
         2 * 50 / float(model_rate) / 2.0

@@ -179,8 +179,13 @@ class _Speech:
         }
 
     def _speed(self, sampled: Sampled) -> dict[str, float]:
-        times = sampled.times_real_time(self.model.space.frame_rate)
-        return {"tokens_per_second": round(sampled.tokens_per_second, 1), "times_real_time": round(times, 3)}
+        times, idle = sampled.times_real_time(self.model.space.frame_rate), sampled.seconds / sampled.processor_seconds
+        return {
+            "tokens_per_second": round(sampled.tokens_per_second, 1),
+            "times_real_time": round(times, 3),
+            "tokens_per_processor_second": round(sampled.tokens_per_second * idle, 1),
+            "times_real_time_of_processor": round(times * idle, 3),
+        }
 
     def _write(self, name: str, recordings: Sequence[Tensor]) -> None:
         assert self.clips is not None

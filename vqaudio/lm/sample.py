@@ -40,6 +40,7 @@ class Sampled:
     codes: Tensor  # (B, K, N) int64, prompt included
     num_tokens: int  # codes that were drawn, of all items together
     seconds: float  # that it took
+    processor_seconds: float  # of that, on the CPU: what it would take a CPU that does nothing else
 
     @property
     def tokens_per_second(self) -> float:
@@ -78,7 +79,7 @@ def sample(
     memory = _Memory(model, B)
     was_training = model.training
     model.eval()
-    started = time.perf_counter()
+    started, worked = time.perf_counter(), time.process_time()
     first = int((~given).any(dim=0).nonzero()[0])  # step: all before are given
     logits = memory.read(tokens[..., :first])
     for step in range(first, tokens.shape[-1]):
@@ -88,10 +89,10 @@ def sample(
         tokens[..., step] = torch.where(given[:, step], tokens[..., step], drawn)
         if step + 1 < tokens.shape[-1]:
             logits = memory.read(tokens[..., step : step + 1])
-    seconds = time.perf_counter() - started
+    seconds, processor_seconds = time.perf_counter() - started, time.process_time() - worked
     model.train(was_training)
     codes = layout.to_codes(tokens if layout.stacked else tokens[:, 0])
-    return Sampled(codes, B * K * (num_frames - P), seconds)
+    return Sampled(codes, B * K * (num_frames - P), seconds, processor_seconds)
 
 
 def draw(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> Tensor:
