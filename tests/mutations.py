@@ -930,7 +930,7 @@ MUTATIONS = (
         "vqaudio/lm/sampler.py",
         "            self.taken += 1\n            yield batch",
         "            yield batch\n            self.taken += 1",
-        (f"{LM}_sampler.py",),
+        (f"{LM}_sampler.py::test_resumed_equals_never_stopped",),
     ),
     Mutation(
         "windows of every epoch alike",
@@ -958,7 +958,7 @@ MUTATIONS = (
         "vqaudio/lm/folder.py",
         "if found != listed:",
         "if False:",
-        (f"{LM}_folder.py",),
+        (f"{LM}_folder.py::test_a_file_that_is_not_what_the_index_says_is_named_when_read",),
     ),
     Mutation(
         "a code file that is there is taken for whole",
