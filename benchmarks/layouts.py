@@ -23,7 +23,7 @@ from vqaudio.models import Codec, CodecConfig, SeanetDecoderConfig, SeanetEncode
 # All have a hop of 320 samples and eight codebooks of 1,024. The narrow ones have nearly as many parameters as the
 # default, so that they differ in where the multiplications are done: at high rates or at low ones.
 LAYOUTS = {
-    "default: 8-5-4-2 / 2-4-5-8": CodecConfig(),
+    "waveform codec: 8-5-4-2 / 2-4-5-8": CodecConfig(encoder=SeanetEncoderConfig(), decoder=SeanetDecoderConfig()),
     "even: 4-4-4-5 / 5-4-4-4": CodecConfig(
         encoder=SeanetEncoderConfig(strides=(4, 4, 4, 5), channels=(40, 80, 160, 304)),
         decoder=SeanetDecoderConfig(strides=(5, 4, 4, 4), channels=(304, 160, 80, 40)),

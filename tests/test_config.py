@@ -14,6 +14,7 @@ from tests.tiny import CONFIGS
 from vqaudio.config import ConfigError, apply_overrides, from_dict, load_toml, to_dict
 from vqaudio.models import (
     CodecConfig,
+    HybridEncoderConfig,
     PlainDecoderConfig,
     PlainEncoderConfig,
     SeanetDecoderConfig,
@@ -82,7 +83,7 @@ def test_kind_tells_the_member_of_a_union_and_left_out_means_the_first() -> None
         levels=(3, 3)
     )
     assert from_dict(CodecConfig, {"quantizer": {"dim": 16}}).quantizer == ResidualVQConfig(dim=16)
-    assert isinstance(from_dict(CodecConfig, {"encoder": {}}).encoder, SeanetEncoderConfig)
+    assert isinstance(from_dict(CodecConfig, {"encoder": {}}).encoder, HybridEncoderConfig)
 
 
 def test_integers_pass_for_floats() -> None:
@@ -132,8 +133,8 @@ def test_integers_pass_for_floats() -> None:
         (CodecConfig, {"output": "mp3"}, r"key 'output': expected one of \['waveform', 'mu_law'\], got 'mp3'"),
         (
             CodecConfig,
-            {"encoder": {"strides": [8, 5, 4, 3]}},
-            r"config root: encoder strides \(8, 5, 4, 3\) and decoder",
+            {"encoder": {"strides": [160, 3]}},
+            r"config root: encoder strides \(160, 3\) and decoder",
         ),
         (Recipe, {"name": "x", "codec": {"quantizer": {"dim": 0}}}, r"config codec\.quantizer: dim 0, num_codebooks 8"),
     ],

@@ -25,7 +25,7 @@ SAMPLE_RATE, HOP = 1_600, 20
 SEANET_ENCODER = SeanetEncoderConfig(strides=(4, 5), channels=(8, 16), units=(1, 1), blocks=1)
 SEANET_DECODER = SeanetDecoderConfig(strides=(5, 4), channels=(16, 8), units=(1, 1), blocks=1)
 HYBRID_ENCODER = HybridEncoderConfig(strides=(10, 2), num_mels=6, channels=24, blocks=1)
-ISTFT_DECODER = ISTFTDecoderConfig(strides=(2, 10), channels=32, blocks=1)
+ISTFT_DECODER = ISTFTDecoderConfig(strides=(2, 10), channels=32, blocks=1, phase="free")
 PLAIN_ENCODER = PlainEncoderConfig(strides=(4, 5), channels=8)
 PLAIN_DECODER = PlainDecoderConfig(strides=(5, 4), channels=8)
 RESIDUAL = ResidualVQConfig(dim=16, num_codebooks=3, codebook_size=32, codebook_dim=4)

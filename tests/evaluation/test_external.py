@@ -104,7 +104,6 @@ def test_visqol_leaves_the_number_of_threads_alone(threads: int) -> None:
         torch.set_num_threads(before)
 
 
-
 def test_visqol_says_which_mapper_it_has_and_they_differ(
     monkeypatch: pytest.MonkeyPatch, scores: dict[int | None, dict[str, float]]
 ) -> None:

@@ -15,7 +15,7 @@ RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_the_recipe_of_a_preset_trains_it(name: str) -> None:
-    recipe = load_recipe(RECIPES / name.replace("-", "_"))
+    recipe = load_recipe(RECIPES / f"{name.replace('-', '_')}_spectral")
     assert recipe.name == name
     assert recipe.codec == PRESETS[name]
 

@@ -160,7 +160,7 @@ SMALL_RECIPE = """
 name = "small"
 steps = 4
 [codec.encoder]
-channels = [8, 8, 8, 8]
+channels = 8
 [report]
 validate_every = 2
 """
@@ -305,8 +305,8 @@ BEGUN_FROM = {"finetune_decoder": "speech-16k", "speech_16k_adversarial": "speec
 # A wide model takes its time even so.
 NARROW = {
     "musdb18_44k": {
-        "codec.encoder.channels": "[16, 64, 128, 256]",
-        "codec.decoder.channels": "[256, 128, 64, 16]",
+        "codec.encoder.channels": "64",
+        "codec.decoder.channels": "96",
         "codec.encoder.blocks": "1",
         "codec.decoder.blocks": "1",
     }

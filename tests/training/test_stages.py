@@ -240,7 +240,7 @@ def test_a_run_that_is_told_to_stop_saves_first(number: int, packs: Path, finish
 
 def test_the_command_line_says_how_it_was_stopped(packs: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    (tmp_path / "recipe.toml").write_text('name = "small"\nsteps = 100000\n[codec.encoder]\nchannels = [8, 8, 8, 8]\n')
+    (tmp_path / "recipe.toml").write_text('name = "small"\nsteps = 100000\n[codec.encoder]\nchannels = 8\n')
     process = subprocess.Popen(
         [sys.executable, "-m", "vqaudio.cli", "train", str(tmp_path), "--packs", str(packs), "--out", str(out),
          "--report.log-every", "1"],

@@ -32,7 +32,7 @@ class ISTFTDecoderConfig:
     expansion: int = 2
     # `free`: the logarithm scales a complex number that has a length of its own. `unit`: that number gives the phase
     # alone, and the logarithm is the magnitude's, as in Vocos
-    phase: Literal["free", "unit"] = "free"
+    phase: Literal["free", "unit"] = "unit"
     num_mels: int = 80  # with `unit`: of the encoder's logarithms, from which the start makes magnitudes
     look_ahead_frames: int = 2  # how many frames past its own a sample may depend on
 

@@ -9,11 +9,13 @@ with blocks of one frame `speech-16k-live` gives codes after 20 ms and the sound
 """
 
 from vqaudio.models.codec import CodecConfig
-from vqaudio.models.seanet import SeanetDecoderConfig, SeanetEncoderConfig
+from vqaudio.models.istft import ISTFTDecoderConfig
+from vqaudio.models.spectral import HybridEncoderConfig
 
 PRESETS: dict[str, CodecConfig] = {
     "speech-16k": CodecConfig(),
     "speech-16k-live": CodecConfig(
-        encoder=SeanetEncoderConfig(look_ahead_frames=0), decoder=SeanetDecoderConfig(look_ahead_frames=1)
+        encoder=HybridEncoderConfig(overlap=3, look_ahead_frames=0),
+        decoder=ISTFTDecoderConfig(overlap=3, look_ahead_frames=1),
     ),
 }
