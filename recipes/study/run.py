@@ -274,6 +274,7 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, help="manifest to score on; default: that of the packs")
     parser.add_argument("--out", type=Path, help="folder for runs and results")
     parser.add_argument("--rows", nargs="+", help="by name; default: all")
+    parser.add_argument("--seeds", type=int, help="at most so many of each row; default: those of rows.toml")
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument(
         "--minutes", type=float, default=12.0, help="for each row, on a core like the one first measured"
@@ -299,7 +300,7 @@ def main(words: list[str] | None = None) -> None:
     results = []
     for row in rows:
         if options.rows is None or row.name in options.rows:
-            for name, seed in row.runs():
+            for name, seed in list(row.runs())[: options.seeds]:
                 results.append(run(row, seed, name, options))
                 document = {"rows": results}
                 (options.out / "results.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
