@@ -3,9 +3,10 @@
     python recipes/ship.py RUN_FOLDER recipes/NAME vqaudio/pretrained/NAME-v1 --evaluation DIR
     python recipes/ship.py --rescore vqaudio/pretrained/NAME-v1 --evaluation DIR [--recipe recipes/NAME]
 
-`recipes/NAME` holds credits.md (written by hand: licences and attributions of the training audio) and notes.md if there
-is something to say beside the scores. DIR is an evaluation (`vqaudio evaluate`) with the model among its systems, which
-is found by its fingerprint. The weights, and so the fingerprints, stay as they are.
+`recipes/NAME` holds credits.md (written by hand: licences and attributions of the training audio), purpose.md if the
+model is for something other than speech, and notes.md if there is something to say beside the scores. DIR is an
+evaluation (`vqaudio evaluate`) with the model among its systems, which is found by its fingerprint. The weights, and so
+the fingerprints, stay as they are.
 
 The second form refreshes the scores in config.json and the tables of the card; no other file is touched. With --recipe
 the whole card is written anew.
@@ -45,19 +46,30 @@ def scores_of(folder: Path, model_fingerprint: str) -> dict[str, Any]:
     raise ValueError(f"{folder} holds no scores of the model {model_fingerprint[:12]}…; it has {names}")
 
 
-def card(about: dict[str, Any], *, name: str, credits: str, notes: str) -> str:
+SPEECH = (
+    "For speech, which stays intelligible, and sounds rougher than from codecs trained for days on GPUs. Not meant for "
+    "music, or for speakers far from the training data."
+)
+
+
+def codes_of(points: list[dict[str, Any]]) -> str:
+    """Codebooks and bitrates, in words."""
+    if len(points) == 1:
+        return f"one codebook, {points[0]['kbps']:.3g} kbps"
+    lowest, highest = points[0]["kbps"], points[-1]["kbps"]
+    return f"{points[-1]['codebooks']} codebooks, {lowest:g} to {highest:g} kbps; any prefix of the codebooks decodes"
+
+
+def card(about: dict[str, Any], *, name: str, credits: str, purpose: str, notes: str) -> str:
     """With empty blocks, which `filled` fills from the files beside the card."""
     codec, data = about["recipe"]["codec"], about["data"]
-    rates = about["scores"]["system"]["points"]
     minutes = about["training_seconds"] / 60
     frame_ms = 1000 * prod(codec["encoder"]["strides"]) / codec["sample_rate"]
     ahead = [frame_ms * codec[side]["look_ahead_frames"] for side in ("encoder", "decoder")]
     parts = [
         f"# {name}",
-        f"An audio tokenizer for speech at {codec['sample_rate']} Hz: {rates[-1]['codebooks']} codebooks, "
-        f"{rates[0]['kbps']:g} to {rates[-1]['kbps']:g} kbps; any prefix of the codebooks decodes. Trained on a CPU, "
-        f"{manner(about['recipe'])}: speech stays intelligible, and sounds rougher than from codecs trained for "
-        "days on GPUs. Not meant for music, or for speakers far from the training data.",
+        f"An audio tokenizer at {codec['sample_rate']} Hz: {codes_of(about['scores']['system']['points'])}. "
+        f"Trained on a CPU, {manner(about['recipe'])}. {purpose.strip() or SPEECH}",
         f"A frame lasts {frame_ms:g} ms; the encoder looks {ahead[0]:g} ms ahead of it, the decoder {ahead[1]:g} ms: "
         f"sound pushed into sessions with blocks of one frame comes out after {frame_ms + sum(ahead):g} ms.",
         "## Licences and credits",
@@ -65,7 +77,7 @@ def card(about: dict[str, Any], *, name: str, credits: str, notes: str) -> str:
         "## Training",
         *descent(about.get("parent")),
         f"{about['steps']:,} steps of the recipe in `config.json` in {minutes:.0f} minutes on {about['hardware']}, "
-        f"on {data['seconds'] / 3600:.2f} hours of speech; {about['skipped_batches']} batches skipped; "
+        f"on {data['seconds'] / 3600:.2f} hours of audio; {about['skipped_batches']} batches skipped; "
         f"torch {about['torch']}. Every line of the run is in `log.jsonl`. On validation audio:",
         block("curve ./curve.csv"),
         "## Scores",
@@ -110,11 +122,11 @@ def load_info(folder: Path) -> dict[str, Any]:
 
 def words_of(recipe: Path) -> dict[str, str]:
     """What people wrote for the card."""
-    notes = recipe / "notes.md"
-    return {
-        "credits": (recipe / "credits.md").read_text(encoding="utf-8"),
-        "notes": notes.read_text(encoding="utf-8") if notes.is_file() else "",
-    }
+    words = {"credits": (recipe / "credits.md").read_text(encoding="utf-8")}
+    for name in ("purpose", "notes"):
+        path = recipe / f"{name}.md"
+        words[name] = path.read_text(encoding="utf-8") if path.is_file() else ""
+    return words
 
 
 def write_card(folder: Path, text: str) -> None:
