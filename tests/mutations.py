@@ -972,7 +972,7 @@ MUTATIONS = (
         "vqaudio/cli/indexing.py",
         '"start": str(start),',
         '"start": "0",',
-        (f"{ENCODE_FOLDER}::test_excerpts_of_the_same_length_are_told_apart",),
+        (f"{ENCODE_FOLDER}::test_excerpts_are_told_apart",),
     ),
     Mutation(
         "what a killed run has left is not gone on with",

@@ -141,11 +141,13 @@ def test_other_options_are_other_codes(recordings: Path, model: str, capsys: Cap
     assert last_line(capsys).startswith("nothing to do, 3 there already")
 
 
-def test_excerpts_of_the_same_length_are_told_apart(recordings: Path, model: str) -> None:
+def test_excerpts_are_told_apart(recordings: Path, model: str) -> None:
+    """Of one length, and with one start or end in common."""
     out = recordings.parent / "out"
-    assert encode(recordings, model, "--start", "0.05", "--end", "0.1") == 0
-    assert encode(recordings, model, "--start", "0.1", "--end", "0.15") == 0
-    assert Codes.load(out / "bert.vqt") == tiny_tokenizer(KIND).encode(recordings / "bert.wav", start=0.1, end=0.15)
+    for start, end in ((0.05, 0.1), (0.1, 0.15), (0.05, 0.15), (0.05, 0.2)):
+        assert encode(recordings, model, "--start", str(start), "--end", str(end)) == 0
+        expected = tiny_tokenizer(KIND).encode(recordings / "bert.wav", start=start, end=end)
+        assert Codes.load(out / "bert.vqt") == expected
 
 
 def test_an_index_lists_what_is_whole_also_when_a_file_failed(recordings: Path, model: str, capsys: Captured) -> None:
