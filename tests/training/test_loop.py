@@ -166,6 +166,17 @@ validate_every = 2
 """
 
 
+def test_the_command_takes_another_seed(packs: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(SMALL_RECIPE)
+    command = ["train", str(recipe), "--packs", str(packs), "--data.batch-size", "2", "--quantizer.quantize-after", "1"]
+    losses = []
+    for name, words in (("plain", []), ("zero", ["--seed", "0"]), ("seven", ["--seed", "7"])):
+        assert main([*command, "--out", str(tmp_path / name), *words]) == 0
+        losses.append(lines(tmp_path / name, "validation")[0]["loss"])
+    assert losses[0] == losses[1] != losses[2]  # 0 is the recipe's
+
+
 def test_the_command_compares_with_a_reference_curve(
     packs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -320,6 +320,7 @@ def _add_training(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     budget = command.add_mutually_exclusive_group()
     budget.add_argument("--steps", type=int, metavar="N", help="default: the recipe's")
     budget.add_argument("--minutes", type=float, metavar="M", help="of training, instead of a number of steps")
+    command.add_argument("--seed", type=int, metavar="N", help="of weights and crops; default: the recipe's")
     command.add_argument(
         "--init-from",
         metavar="MODEL",

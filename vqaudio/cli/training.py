@@ -38,7 +38,8 @@ def train(options: Namespace) -> int:
     from vqaudio.training import RunFailedError, RunStoppedError, load_recipe, train as train_recipe
     from vqaudio.training.curve import compare_run, read_curve
 
-    recipe = load_recipe(options.recipe, options.overrides)
+    seed = {} if options.seed is None else {"seed": str(options.seed)}
+    recipe = load_recipe(options.recipe, options.overrides | seed)
     if options.compare is not None:
         read_curve(options.compare)  # one that cannot be read is told now, not after hours
     try:
