@@ -314,6 +314,7 @@ def lm_samples(root: Path, file: str) -> str:
         "dnsmos_p808": "DNSMOS P.808",
         "voiced_share": "voiced share",
         "f0_median_hz": "median F0, Hz",
+        "f0_deviation_semitones": "spread of F0, semitones",
         "level_db": "level, dBFS",
     }
     rows = []
