@@ -27,7 +27,7 @@ def test_golden_codes(folder: Path) -> None:
     audio, rate = read_audio(CLIP)
     assert rate == CLIP_RATE == tokenizer.sample_rate
     assert compare(tokenizer.codec, audio, codes.values, golden.values).explained
-    assert len(golden.values.flatten().unique()) > 500, "codes that never change would prove nothing"
+    assert len(golden.values.flatten().unique()) > 200, "codes that never change would prove nothing"
 
 
 @pytest.fixture
