@@ -58,12 +58,13 @@ def test_bits_of_a_batch_are_those_of_each_recording_alone(kind: str) -> None:
 def test_long_recordings_are_read_in_windows_that_overlap_by_half() -> None:
     model, codes = small_model("delay", (5,)), random_codes((5,), 40)
     found = bits(model, codes)
-    # step n is read with begin before it: the third window holds steps 16 … 31 of these, and adds the last eight
+    # step n is read with begin before it: the second window holds steps 8 … 23 of these and adds the last eight
     row = torch.cat([torch.tensor([model.space.special_ids["begin"]]), codes[0]])
-    logits = model(row[None, None, WINDOW : 2 * WINDOW])[0, 0, WINDOW // 2 :, :5]
-    targets = codes[0, 24:32]
-    expected = torch.nn.functional.cross_entropy(logits, targets, reduction="none") / torch.log(torch.tensor(2.0))
-    torch.testing.assert_close(found[0, 24:32].float(), expected, atol=1e-4, rtol=0)
+    for first in (16, 24):
+        logits = model(row[None, None, first - WINDOW // 2 : first + WINDOW // 2])[0, 0, WINDOW // 2 :, :5]
+        nats = torch.nn.functional.cross_entropy(logits, codes[0, first : first + 8], reduction="none")
+        expected = nats / torch.log(torch.tensor(2.0))
+        torch.testing.assert_close(found[0, first : first + 8].float(), expected, atol=1e-4, rtol=0)
     torch.testing.assert_close(found[:, :15], bits(model, codes[:, :15]), atol=1e-4, rtol=0)
 
 
