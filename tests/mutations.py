@@ -895,7 +895,7 @@ MUTATIONS = (
         "vqaudio/lm/sample.py",
         "torch.where(given[:, step], tokens[..., step], drawn)",
         "drawn",
-        (f"{LM}_sample.py::test_whatever_is_drawn_decodes_and_begins_with_its_prompt",),
+        (f"{LM}_sample.py::test_a_prompt_stays_as_it_is",),
     ),
     Mutation(
         "samples are drawn from the generator of the process",

@@ -43,6 +43,15 @@ def test_whatever_is_drawn_decodes_and_begins_with_its_prompt(
 
 
 @pytest.mark.parametrize("kind", ["delay", "flat", "parallel"])
+def test_a_prompt_stays_as_it_is(kind: str) -> None:
+    """Also its last frames, whose higher codes come after the first new ones if they are delayed."""
+    model = small_model(kind, (50, 70, 40))
+    prompt = random_codes((50, 70, 40), 5)[None]
+    codes = sample(model, num_frames=12, prompt=prompt).codes
+    assert torch.equal(codes[..., :5], prompt)
+
+
+@pytest.mark.parametrize("kind", ["delay", "flat", "parallel"])
 def test_the_likeliest_is_what_the_model_finds_likeliest(kind: str) -> None:
     """Each code of a greedy sample costs no more than any other there; found by the other way, without a cache."""
     model = small_model(kind, window=64)
