@@ -49,12 +49,27 @@ def test_speech_16k_live_is_what_its_name_promises() -> None:
     assert encoding.latency_seconds + decoding.latency_seconds - 1 / tokenizer.frame_rate == pytest.approx(0.04)
 
 
-def test_a_shipped_model_is_small_and_says_where_it_comes_from(tokenizer: vqaudio.AudioTokenizer) -> None:
-    for folder in PRETRAINED.glob("*-v*"):
-        assert sum(file.stat().st_size for file in folder.iterdir()) < 20e6
-        card = (folder / "card.md").read_text(encoding="utf-8")
-        for word in ("CC BY 4.0", "steps", "LibriSpeech", "PESQ"):
-            assert word in card, word
+def test_speech_16k_single_is_what_its_name_promises() -> None:
+    tokenizer = vqaudio.AudioTokenizer.from_pretrained("speech-16k-single")
+    assert (tokenizer.sample_rate, tokenizer.frame_rate, tokenizer.codebook_sizes) == (16_000, 80, (8192,))
+    assert tokenizer.bitrates() == {1: 1040}
+
+
+def test_music_44k_is_what_its_name_promises() -> None:
+    tokenizer = vqaudio.AudioTokenizer.from_pretrained("music-44k")
+    assert (tokenizer.sample_rate, tokenizer.frame_rate, tokenizer.codebook_sizes) == (44_100, 50, (1024,) * 12)
+    assert list(tokenizer.bitrates().values()) == [500 * k for k in range(1, 13)]
+
+
+@pytest.mark.parametrize("folder", sorted(PRETRAINED.glob("*-v*")), ids=lambda folder: folder.name)
+def test_a_shipped_model_is_small_and_says_where_it_comes_from(folder: Path) -> None:
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 20e6
+    card = (folder / "card.md").read_text(encoding="utf-8")
+    origin = ("CC BY 4.0", "LibriSpeech", "PESQ")
+    if folder.name.startswith("music"):
+        origin = ("CC BY-SA 4.0", "Red Eclipse", "ViSQOL")
+    for word in ("steps", *origin):
+        assert word in card, word
 
 
 @settings(max_examples=8)
