@@ -30,7 +30,7 @@ from vqaudio.lm.evaluate import interval
 from vqaudio.training.curve import curve_table, read_curve, validations
 
 PRETRAINED = "vqaudio/pretrained"
-HEADLINE = ("pesq_wb", "stoi", "si_sdr", "mel_distance")  # of the short tables, in this order
+HEADLINE = ("pesq_wb", "stoi", "visqol_audio", "si_sdr", "mel_distance")  # of the short tables, in this order
 
 
 def read(path: Path) -> Any:
