@@ -15,12 +15,11 @@ import soundfile
 import torch
 
 from vqaudio.dsp import resample
-from vqaudio.evaluation.external import (
+from vqaudio.evaluation.external import external_measures, visqol_speech_fallback
+from vqaudio.evaluation.listeners import (
     edit_distance,
-    external_measures,
     load_callable,
     speaker_similarity,
-    visqol_speech_fallback,
     word_error_rate,
     words,
 )

@@ -4,9 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 from pathlib import Path
-from typing import Literal
 
 from vqaudio import __version__
 from vqaudio.cli.coding import UsageError, decode, encode, reconstruct
@@ -22,6 +20,7 @@ from vqaudio.cli.runs import report
 from vqaudio.cli.streaming import decode_stream, encode_stream
 from vqaudio.cli.tokens import ALL_NAME, FORMATS as TOKEN_FORMATS, LAYOUTS
 from vqaudio.cli.training import prepare, train
+from vqaudio.cli.values import count, folder, number, part_of, rate, seconds, thinning
 from vqaudio.pcm import ENCODINGS
 
 FILES_HELP = "files, folders (searched with all below them) or quoted patterns such as 'corpus/**/*.flac'"
@@ -106,7 +105,7 @@ def _add_coding(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         command.set_defaults(run=run, stream=False)
         streams = name != "reconstruct"
         command.add_argument("files", nargs="*" if streams else "+", metavar="FILES", help=FILES_HELP)
-        command.add_argument("--out", type=_folder, required=not streams, metavar="DIR", help="folder for the results")
+        command.add_argument("--out", type=folder, required=not streams, metavar="DIR", help="folder for the results")
         command.add_argument(
             "--model", default="speech-16k", metavar="NAME_OR_FOLDER", help="default: %(default)s, which ships along"
         )
@@ -117,10 +116,10 @@ def _add_coding(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         )
         command.add_argument("--device", default="cpu", help="such as cuda or cuda:1; default: %(default)s")
         command.add_argument(
-            "--workers", type=_count, metavar="N", help="threads that share the work; default: as many as torch uses"
+            "--workers", type=count, metavar="N", help="threads that share the work; default: as many as torch uses"
         )
-        command.add_argument("--start", type=_seconds, metavar="S", help="begin S seconds in; default: at the start")
-        command.add_argument("--end", type=_seconds, metavar="S", help="end S seconds in; default: at the end")
+        command.add_argument("--start", type=seconds, metavar="S", help="begin S seconds in; default: at the start")
+        command.add_argument("--end", type=seconds, metavar="S", help="end S seconds in; default: at the end")
         if name != "decode":
             command.add_argument(
                 "--channels", choices=("mix", "keep"), default="mix", help="mix them into one (default), or keep each"
@@ -128,7 +127,7 @@ def _add_coding(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         if name != "encode":
             command.add_argument(
                 "--sample-rate",
-                type=_rate,
+                type=rate,
                 metavar="source|model|HZ",
                 help="of the decoded audio; default: model",
             )
@@ -179,7 +178,7 @@ def _add_streaming(command: argparse.ArgumentParser, name: str) -> None:
     group.add_argument("--stream", action="store_true", help="from standard input to standard output, as it comes")
     group.add_argument(
         "--block-frames",
-        type=_count,
+        type=count,
         metavar="N",
         help="come out every N frames, 1 for the least delay; default: blocks, and so codes, as those of files",
     )
@@ -192,8 +191,8 @@ def _add_streaming(command: argparse.ArgumentParser, name: str) -> None:
         else "samples behind a WAV header (auto, wav), or bare",
     )
     if name == "encode":
-        group.add_argument("--input-rate", type=_count, metavar="HZ", help="of bare samples; default: the model's")
-        group.add_argument("--input-channels", type=_count, metavar="C", help="of bare samples; default: 1")
+        group.add_argument("--input-rate", type=count, metavar="HZ", help="of bare samples; default: the model's")
+        group.add_argument("--input-channels", type=count, metavar="C", help="of bare samples; default: 1")
 
 
 def _add_evaluation(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -209,7 +208,7 @@ def _add_evaluation(commands: "argparse._SubParsersAction[argparse.ArgumentParse
         help="what to put beside them: default, none, such as opus@8,16, or a command as NAME='CMD {in} {out}'; may be "
         "repeated; default: default",
     )
-    command.add_argument("--codebooks", type=_count, nargs="+", metavar="K", help="default: 1, 2, 4, … and all")
+    command.add_argument("--codebooks", type=count, nargs="+", metavar="K", help="default: 1, 2, 4, … and all")
     _add_scoring(command)
 
     text = "score decoded files against their references, whatever made them"
@@ -230,22 +229,22 @@ def _add_evaluation(commands: "argparse._SubParsersAction[argparse.ArgumentParse
 
 
 def _add_scoring(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--out", type=_folder, required=True, metavar="DIR", help="folder for results and report")
+    command.add_argument("--out", type=folder, required=True, metavar="DIR", help="folder for results and report")
     command.add_argument("--split", help="of the manifest, such as test; default: all")
     command.add_argument("--kind", choices=("speech", "music"), help="default: as the manifest has it, else speech")
-    command.add_argument("--limit", type=_count, metavar="N", help="no more than N recordings, evenly picked")
+    command.add_argument("--limit", type=count, metavar="N", help="no more than N recordings, evenly picked")
     command.add_argument("--metrics", nargs="+", metavar="NAME", help="default: all that fit the kind")
     command.add_argument(
         "--thin",
-        type=_thinning,
+        type=thinning,
         action="append",
         default=[],
         metavar="NAME=N",
         help="compute this metric for one recording in N only, chosen by hash: dnsmos_ovrl=4; may be repeated",
     )
-    command.add_argument("--sample-rate", type=_count, metavar="HZ", help="to score at; default: 16000, music 44100")
-    command.add_argument("--workers", type=_number, metavar="N", help="processes; 0: this one; default: one per core")
-    command.add_argument("--clips", type=_number, default=4, metavar="N", help="to listen to; default: %(default)s")
+    command.add_argument("--sample-rate", type=count, metavar="HZ", help="to score at; default: 16000, music 44100")
+    command.add_argument("--workers", type=number, metavar="N", help="processes; 0: this one; default: one per core")
+    command.add_argument("--clips", type=number, default=4, metavar="N", help="to listen to; default: %(default)s")
     command.add_argument(
         "--transcribe", metavar="MODULE_OR_FILE:FUNCTION", help="(audio, rate) -> text, for the word error rate"
     )
@@ -282,7 +281,7 @@ def _add_training(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         help=f"alone: a folder of audio, or a .jsonl or .tsv of it; with ROOT: {', '.join(NAMES)}",
     )
     command.add_argument(
-        "root", nargs="?", type=_folder, metavar="ROOT", help="the folder of a corpus, or that holds it"
+        "root", nargs="?", type=folder, metavar="ROOT", help="the folder of a corpus, or that holds it"
     )
     command.add_argument("--download", action="store_true", help="fetch into ROOT what is not there yet, and check it")
     command.add_argument(
@@ -292,7 +291,7 @@ def _add_training(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         help="take only this part of a corpus; may be repeated; default: "
         "all that is there, and to download, of librispeech and libritts: train-clean-100, dev-clean, test-clean",
     )
-    command.add_argument("--out", type=_folder, required=True, metavar="DIR", help="folder for the packs")
+    command.add_argument("--out", type=folder, required=True, metavar="DIR", help="folder for the packs")
     command.add_argument("--sample-rate", type=int, default=16_000, metavar="HZ", help="default: %(default)s")
     command.add_argument(
         "--kind", action="append", default=[], help="take only this kind, such as speech; may be repeated"
@@ -316,7 +315,7 @@ def _add_training(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     command.set_defaults(run=train)
     command.add_argument("recipe", type=Path, metavar="RECIPE", help="a recipe.toml, or the folder that holds it")
     command.add_argument("--packs", type=Path, required=True, metavar="DIR", help="the output of vqaudio prepare")
-    command.add_argument("--out", type=_folder, required=True, metavar="DIR", help="folder for the run")
+    command.add_argument("--out", type=folder, required=True, metavar="DIR", help="folder for the run")
     budget = command.add_mutually_exclusive_group()
     budget.add_argument("--steps", type=int, metavar="N", help="default: the recipe's")
     budget.add_argument("--minutes", type=float, metavar="M", help="of training, instead of a number of steps")
@@ -345,7 +344,7 @@ def _add_runs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         "--compare", type=Path, metavar="CSV", help="a reference curve, such as recipes/speech_16k/curve.csv"
     )
     command.add_argument(
-        "--tolerance", type=_part, metavar="P", help="by which part a metric may be worse than there; default: 0.1"
+        "--tolerance", type=part_of, metavar="P", help="by which part a metric may be worse than there; default: 0.1"
     )
     command.add_argument("--tensorboard", action="store_true", help="also write RUN/tensorboard")
     command.add_argument("--follow", action="store_true", help="with --tensorboard: go on until the run ends")
@@ -378,24 +377,24 @@ def _add_lm(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     command.epilog = "Settings of the recipe are changed by their dotted names: --model.width 128"
     command.add_argument("recipe", type=Path, metavar="RECIPE", help="a recipe.toml, or the folder that holds it")
     command.add_argument("--codes", type=Path, required=True, metavar="DIR", help="a folder of codes with its index")
-    command.add_argument("--out", type=_folder, required=True, metavar="DIR", help="folder for the run")
+    command.add_argument("--out", type=folder, required=True, metavar="DIR", help="folder for the run")
     command.add_argument(
         "--resume", choices=("auto", "never"), default="never", help="auto: go on where the run in --out stopped"
     )
     command = parsers["sample"]
     command.add_argument("model", type=Path, metavar="MODEL", help="the folder of a language model")
-    command.add_argument("--out", type=_folder, required=True, metavar="DIR", help="folder for the samples")
+    command.add_argument("--out", type=folder, required=True, metavar="DIR", help="folder for the samples")
     command.add_argument("--prompt", type=Path, metavar="FILE", help="an audio file or a .vqt; default: from nothing")
-    command.add_argument("--prompt-seconds", type=_seconds, metavar="S", help="of it; default: 3")
-    command.add_argument("--count", type=_count, default=1, metavar="N", help="default: %(default)s")
+    command.add_argument("--prompt-seconds", type=seconds, metavar="S", help="of it; default: 3")
+    command.add_argument("--count", type=count, default=1, metavar="N", help="default: %(default)s")
     command = parsers["evaluate"]
     command.add_argument("model", type=Path, metavar="MODEL", help="the folder of a language model")
     command.add_argument("codes", type=Path, metavar="CODES", help="the folder of codes that it was trained on")
     command.add_argument("--out", type=Path, required=True, metavar="FILE", help="write the results as JSON")
     command.add_argument("--split", default="test", help="default: %(default)s")
-    command.add_argument("--samples", type=_number, default=0, metavar="N", help="also score N samples of each kind")
-    command.add_argument("--prompt-seconds", type=_seconds, default="2", metavar="S", help="default: %(default)s")
-    command.add_argument("--clips", type=_folder, metavar="DIR", help="keep what was sampled")
+    command.add_argument("--samples", type=number, default=0, metavar="N", help="also score N samples of each kind")
+    command.add_argument("--prompt-seconds", type=seconds, default="2", metavar="S", help="default: %(default)s")
+    command.add_argument("--clips", type=folder, metavar="DIR", help="keep what was sampled")
     for name in ("sample", "evaluate"):
         _add_sampling(parsers[name])
     for command in parsers.values():
@@ -404,70 +403,14 @@ def _add_lm(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 def _add_sampling(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--seconds", type=_seconds, default="6", metavar="S", help="of a sample, its prompt included; default: 6"
+        "--seconds", type=seconds, default="6", metavar="S", help="of a sample, its prompt included; default: 6"
     )
     command.add_argument("--temperature", type=float, default=1.0, metavar="T", help="0: the likeliest; default: 1")
-    command.add_argument("--top-k", type=_count, metavar="N", help="draw from the N likeliest only; default: all")
+    command.add_argument("--top-k", type=count, metavar="N", help="draw from the N likeliest only; default: all")
     command.add_argument(
         "--top-p", type=float, default=1.0, metavar="P", help="draw from the likeliest that have P of all; default: 1"
     )
-    command.add_argument("--seed", type=_number, default=0, metavar="N", help="one seed, one result; default: 0")
+    command.add_argument("--seed", type=number, default=0, metavar="N", help="one seed, one result; default: 0")
     command.add_argument(
         "--tokenizer", metavar="NAME_OR_FOLDER", help="default: by the name that the language model's recipe had"
     )
-
-
-def _folder(text: str) -> Path:
-    path = Path(text)
-    if path.exists() and not path.is_dir():
-        raise argparse.ArgumentTypeError(f"{text} is a file, and a folder is wanted")
-    return path
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive whole number")
-    return int(text)
-
-
-def _number(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 on")
-    return int(text)
-
-
-def _thinning(text: str) -> tuple[str, int]:
-    name, _, number = text.partition("=")
-    if not name or not number.isdecimal() or int(number) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not NAME=N, such as dnsmos_ovrl=4")
-    return name, int(number)
-
-
-def _part(text: str) -> float:
-    try:
-        part = float(text)
-    except ValueError:
-        part = -1.0
-    if not 0 <= part < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a part from 0 on, such as 0.1")
-    return part
-
-
-def _seconds(text: str) -> Fraction:
-    try:
-        seconds = Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        seconds = Fraction(-1)
-    if seconds < 0:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds from 0 on")
-    return seconds
-
-
-def _rate(text: str) -> int | Literal["source"] | None:
-    if text == "source":
-        return "source"
-    if text == "model":
-        return None
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is neither source, model nor a positive number of Hz")
-    return int(text)

@@ -121,7 +121,8 @@ def _run(systems: "Sequence[System]", selection: "Selection", options: Namespace
 
 def _measures(kind: "Kind", options: Namespace) -> "list[Measure]":
     """All that were made for this kind of recording, or those asked for by the names of their values."""
-    from vqaudio.evaluation.external import external_measures, load_callable, speaker_similarity, word_error_rate
+    from vqaudio.evaluation.external import external_measures
+    from vqaudio.evaluation.listeners import load_callable, speaker_similarity, word_error_rate
     from vqaudio.evaluation.own import own_measures
 
     measures = [measure for measure in (*external_measures(), *own_measures()) if kind in measure.kinds]

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from vqaudio.codes import Codes
@@ -51,14 +50,4 @@ def write_speech(
 
 def codes_of(space: TokenSpace, values: Tensor) -> Codes:
     """Codes (K, N) as what the tokenizer decodes: whole frames at its rate."""
-    num_samples = values.shape[-1] * space.hop_length
-    return Codes(
-        torch.as_tensor(values)[None],
-        codebook_sizes=space.layout.codebook_sizes,
-        sample_rate=space.sample_rate,
-        hop_length=space.hop_length,
-        num_samples=num_samples,
-        source_sample_rate=space.sample_rate,
-        source_num_samples=num_samples,
-        token_fingerprint=space.token_fingerprint,
-    )
+    return space.to_codes(space.layout.to_tokens(values))

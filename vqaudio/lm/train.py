@@ -21,7 +21,7 @@ from vqaudio.code_index import read_index
 from vqaudio.config import to_dict
 from vqaudio.layouts import Delay, Flat, TokenSpace
 from vqaudio.lm.config import LMOptimizerConfig, LMRecipe
-from vqaudio.lm.dataset import PackedDataset
+from vqaudio.lm.dataset import PackedDataset, Tracks
 from vqaudio.lm.folder import CodeFolder, CodeItem
 from vqaudio.lm.model import LanguageModel, code_bits, load_lm, rows_of, save_lm
 from vqaudio.lm.sampler import ResumableBatches
@@ -185,15 +185,15 @@ class _Run:
         with torch.autocast("cuda", torch.bfloat16, enabled=model.device.type == "cuda"):
             logits = model(tokens[..., :-1], generator=generator)  # float32
         loss = token_loss(model, logits, tokens[..., 1:])
+        bits = loss.item() / math.log(2)
+        if not math.isfinite(bits):
+            raise RunFailedError(f"step {step}: the loss is {bits}; lower optimizer.learning_rate")
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(config, step, self.recipe.steps)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
         optimizer.step()
-        bits = loss.item() / math.log(2)
-        if not math.isfinite(bits):
-            raise RunFailedError(f"step {step}: the loss is {bits}; lower optimizer.learning_rate")
         return bits
 
     def _validate(self) -> None:
@@ -277,12 +277,8 @@ def _check_same(checkpoint: Checkpoint, settings: dict[str, Any], made_of: str) 
 
 def recordings_of(folder: CodeFolder, space: TokenSpace) -> list[tuple[CodeItem, Tensor]]:
     """Codes (K, N) of the space's codebooks, one for each channel that has frames."""
-    found = []
-    for index, item in enumerate(folder.items):
-        for values in folder.codes(index).values[:, : space.layout.num_codebooks]:
-            if values.shape[-1]:
-                found.append((item, values))
-    return found
+    tracks = Tracks(folder, space)
+    return [(tracks.item(track), tracks.values(track)) for track in range(len(tracks)) if tracks.item(track).num_frames]
 
 
 def folder_hash(codes: str | Path) -> str:
