@@ -184,6 +184,17 @@ def of_log(folder: Path) -> dict[str, Any]:
     }
 
 
+def planned(row: Row, path: Path, options: argparse.Namespace) -> tuple[float, int]:
+    """The cost of a step and the number of steps: what was found when the row was begun, also if it goes on later."""
+    if not path.exists():
+        base, recipe = load_recipe(BASE), load_recipe(BASE, row.settings)
+        cost, seconds = relative_cost(recipe, base, options.packs)
+        steps = options.steps or steps_within(options.minutes, base_seconds=base_pace(options.out, seconds), cost=cost)
+        path.write_text(json.dumps({"relative_cost": cost, "steps": steps}) + "\n", encoding="utf-8")
+    plan = json.loads(path.read_text(encoding="utf-8"))
+    return plan["relative_cost"], plan["steps"]
+
+
 def run(row: Row, seed: int, name: str, options: argparse.Namespace) -> dict[str, Any]:
     """Train and score one row, or read what is there."""
     folder = options.out / name
@@ -191,9 +202,7 @@ def run(row: Row, seed: int, name: str, options: argparse.Namespace) -> dict[str
     if done.exists():
         found: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
         return found
-    base, recipe = load_recipe(BASE), load_recipe(BASE, row.settings)
-    cost, seconds = relative_cost(recipe, base, options.packs)
-    steps = options.steps or steps_within(options.minutes, base_seconds=base_pace(options.out, seconds), cost=cost)
+    cost, steps = planned(row, options.out / f"{name}.plan.json", options)
     train(row, seed, steps, options.packs, folder)
     points = score(
         folder / "model",

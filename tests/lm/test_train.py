@@ -21,7 +21,7 @@ from vqaudio.cli import main
 from vqaudio.code_index import IndexEntry, write_index
 from vqaudio.codes import Codes
 from vqaudio.lm.config import load_lm_recipe
-from vqaudio.lm.model import load_lm
+from vqaudio.lm.model import LanguageModel, load_lm
 from vqaudio.lm.train import build_model, learning_rate, token_loss
 from vqaudio.tokenizer import AudioTokenizer
 from vqaudio.training.state import checkpoints
@@ -192,6 +192,22 @@ def test_another_run_is_refused(
     assert "wants 4 codebooks" in complaint(*command(tmp_path, codes, tmp_path / "run"))
     (tmp_path / "recipe.toml").write_text(RECIPE.replace("[model]", 'tokenizer = "speech-16k"\n[model]', 1))
     assert "stand for other codes" in complaint(*command(tmp_path, codes, tmp_path / "run"))
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_changes_nothing(
+    recipe: Path, codes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[tuple[LanguageModel, dict[str, torch.Tensor]]] = []
+
+    def lost(model: LanguageModel, *arguments: torch.Tensor) -> torch.Tensor:
+        seen.append((model, {name: value.detach().clone() for name, value in model.named_parameters()}))
+        return token_loss(model, *arguments) * (float("nan") if len(seen) == 3 else 1.0)
+
+    monkeypatch.setattr("vqaudio.lm.train.token_loss", lost)
+    assert main(command(recipe, codes, tmp_path / "run")) == 1
+    assert "step 2: the loss is nan; lower optimizer.learning_rate" in capsys.readouterr().err
+    model, before = seen[-1]
+    assert all(torch.equal(value, before[name]) for name, value in model.named_parameters())
 
 
 def test_padding_and_begin_cost_nothing(recipe: Path, tokenizer: Path) -> None:

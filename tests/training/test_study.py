@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,11 @@ def test_a_row_that_is_done_is_not_done_again(tmp_path: Path, monkeypatch: pytes
     assert first["steps"] == 9 and first["validation"] == {"mel": 0.25, "si_sdr": 2.0} and first["relative_cost"] == 2.0
     assert study.run(row, 1, "simvq-s1", options) == first
     assert len(calls) == 1
+    # stopped, and gone on with while the machine does other work: it has the steps that it was begun with
+    monkeypatch.setattr(study, "relative_cost", lambda *arguments: (9.0, 9.0))
+    shutil.rmtree(tmp_path / "simvq-s1")
+    assert study.run(row, 1, "simvq-s1", options) == first
+    assert calls == [("simvq", 1, 60)] * 2
     lines = study.table(ROWS, [first])
     assert "| `simvq` | frozen vectors under a learned map | 9 | 2.00 | 4.00 | 1.50 | 0.800 | 2.00 | 1.0 |" in lines
     assert sum("not run yet" in line for line in lines) == len(ROWS) - 1
