@@ -3,12 +3,14 @@
 # make clean   remove all that these made, the virtual environment included
 PYTHON ?= python3
 VENV := .venv
-SAMPLES := $(sort $(wildcard $(addprefix samples/*.,flac mp3 ogg opus wav)))
+MUSIC := $(wildcard samples/music*)
+SPEECH := $(filter-out $(MUSIC),$(sort $(wildcard $(addprefix samples/*.,flac mp3 ogg opus wav))))
 
 .PHONY: demo test lint types clean
 
 demo: $(VENV)/installed
-	$(VENV)/bin/vqaudio reconstruct $(SAMPLES) --out demo-output
+	$(VENV)/bin/vqaudio reconstruct $(SPEECH) --out demo-output
+	$(VENV)/bin/vqaudio reconstruct $(MUSIC) --model music-44k --out demo-output
 	@echo "The reconstructions are in demo-output/; the originals are in samples/."
 
 test: $(VENV)/installed-dev
