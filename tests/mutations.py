@@ -63,6 +63,13 @@ class Mutation:
 
 MUTATIONS = (
     Mutation(
+        "loudness compressed twice",
+        "vqaudio/losses/spectral.py",
+        "power.pow((_COMPRESSION - 1.0) / 2.0)",
+        "power.pow(_COMPRESSION - 1.0)",
+        ("tests/losses/test_losses.py::test_compressed_spectra_measure_gain_as_loudness",),
+    ),
+    Mutation(
         "straight-through dropped",
         "vqaudio/quantize/base.py",
         "return latents + (quantized - latents).detach()",

@@ -39,7 +39,7 @@ from vqaudio.training.step import Objective, Plan, train_step
 
 HERE = Path(__file__).resolve().parent
 BASE, ROWS, RESULTS, PLOT = (HERE / name for name in ("base.toml", "rows.toml", "results.json", "plot.png"))
-ROUNDS = 6  # of alternating steps, the first of which does not count
+ROUNDS = 20  # of alternating steps, the first of which does not count
 MEASURES = {
     "pesq_wb": ("PESQ-WB", 2),
     "stoi": ("STOI", 3),

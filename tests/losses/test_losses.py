@@ -23,7 +23,7 @@ from vqaudio.nn.companding import mu_law_encode
 
 RATE, T = 16_000, 4_000
 MEL = MultiScaleMel(RATE, windows=(64, 512), num_mels=(10, 80))
-STFT = MultiResolutionSTFT(windows=(64, 512))
+STFT = MultiResolutionSTFT(windows=(64, 512), compressed=True)
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "waveform_l1": waveform_l1,
     "waveform_mse": waveform_mse,
@@ -31,6 +31,8 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "magnitude": lambda estimate, reference: STFT(estimate, reference)["magnitude"],
     "log_magnitude": lambda estimate, reference: STFT(estimate, reference)["log_magnitude"],
     "complex": lambda estimate, reference: STFT(estimate, reference)["complex"],
+    "compressed_magnitude": lambda estimate, reference: STFT(estimate, reference)["compressed_magnitude"],
+    "compressed_complex": lambda estimate, reference: STFT(estimate, reference)["compressed_complex"],
 }
 every_loss = pytest.mark.parametrize("name", LOSSES)
 
@@ -178,13 +180,35 @@ def test_linear_spectra_measure_gain_as_a_ratio(gain: float) -> None:
     assert parts["complex"].item() == pytest.approx(abs(1 - gain), rel=1e-3)
 
 
+@pytest.mark.parametrize("gain", [0.1, 0.5, 2.0])
+def test_compressed_spectra_measure_gain_as_loudness(gain: float) -> None:
+    parts = STFT(gain * noise(), noise())
+    assert parts["compressed_magnitude"].item() == pytest.approx(abs(1 - gain**0.3), rel=2e-3)
+    assert parts["compressed_complex"].item() == pytest.approx(abs(1 - gain**0.3), rel=2e-3)
+
+
+def test_what_is_lost_of_a_quiet_part_counts_for_more_when_compressed() -> None:
+    loud_then_quiet = torch.cat([noise(level=0.1), noise(level=0.001, seed=1)], dim=-1)
+    without_quiet = loud_then_quiet * (torch.arange(2 * T) < T)
+    parts = STFT(without_quiet, loud_then_quiet)
+    assert parts["complex"].item() < 0.02
+    assert parts["compressed_complex"].item() == pytest.approx(0.01**0.3 / (1 + 0.01**0.3), rel=0.1)
+    assert parts["compressed_magnitude"].item() > 5 * parts["magnitude"].item()
+
+
+def test_parts_that_nobody_asked_for_are_not_computed() -> None:
+    assert set(MultiResolutionSTFT(windows=(64,))(noise(), noise())) == {"magnitude", "log_magnitude", "complex"}
+
+
 def test_only_complex_spectra_and_waveforms_hear_a_turned_sign() -> None:
     audio = noise()
     parts = STFT(-audio, audio)
     assert parts["magnitude"].item() == pytest.approx(0, abs=1e-5)
     assert parts["log_magnitude"].item() == pytest.approx(0, abs=1e-5)
+    assert parts["compressed_magnitude"].item() == pytest.approx(0, abs=1e-5)
     assert MEL(-audio, audio).item() == pytest.approx(0, abs=1e-5)
     assert parts["complex"].item() == pytest.approx(2.0, rel=1e-3)
+    assert parts["compressed_complex"].item() == pytest.approx(2.0, rel=1e-3)
     assert waveform_l1(-audio, audio).item() > 1.5
 
 

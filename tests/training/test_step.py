@@ -249,6 +249,18 @@ def test_the_loss_of_sound_leaves_the_quantisers_out(recipe: Recipe) -> None:
     torch.testing.assert_close(objective.of_sound(output, parts), total - quantizer)
 
 
+@pytest.mark.parametrize(("name", "held_back"), [("compressed_magnitude", True), ("compressed_complex", False)])
+def test_compressed_spectra_count_where_the_recipe_weighs_them(recipe: Recipe, name: str, held_back: bool) -> None:
+    audio, codec = speech(), recipe.codec.build().eval()
+    weighing = Objective(dataclasses.replace(recipe.losses, **{name: 0.5}), 16_000)
+    for magnitudes in (1.0, 0.0):
+        without, parts = Objective(recipe.losses, 16_000)(codec(audio), audio, magnitudes=magnitudes)
+        assert name not in parts
+        total, parts = weighing(codec(audio), audio, magnitudes=magnitudes)
+        counted = 0.5 * (magnitudes if held_back else 1.0)
+        torch.testing.assert_close(total, without + counted * parts[name])
+
+
 @pytest.mark.parametrize("bad", ["audio", "codec", "discriminators"])
 def test_what_is_not_finite_moves_neither_player(recipe: Recipe, bad: str) -> None:
     codec, opponent, audio = recipe.codec.build(), judges(recipe), speech()

@@ -5,6 +5,8 @@ from torch import Tensor, nn
 
 from vqaudio.dsp import mel_filterbank
 
+_COMPRESSION = 0.3  # exponent
+
 
 def stft(audio: Tensor, window: Tensor) -> Tensor:
     """(B, 1, T) -> complex (B, F, frames): hop a quarter of the window, reflected edges, as descript-audio-codec."""
@@ -55,19 +57,27 @@ class MultiScaleMel(nn.Module):
 class MultiResolutionSTFT(nn.Module):
     """Distances between short-time spectra at several windows (Parallel WaveGAN, arXiv 1910.11480, eqs. 4-6).
 
-    Returns three scalars, each a mean over windows: `magnitude`, the spectral convergence ‖|X|-|Y|‖ / ‖Y‖ per item;
-    `log_magnitude`, L1 of log10 |X|; `complex`, the mean of |X - Y| relative to the mean of |Y| per item, which is the
-    only one that hears phase.
+    Returns scalars, each a mean over windows: `magnitude`, the spectral convergence ‖|X|-|Y|‖ / ‖Y‖ per item;
+    `log_magnitude`, L1 of log10 |X|; `complex`, the mean of |X - Y| relative to the mean of |Y| per item.
+
+    With `compressed` two more, between linear and logarithmic: `compressed_magnitude`, the mean of ||X|^c - |Y|^c|
+    relative to the mean of |Y|^c per item, c = 0.3, about the power by which loudness grows (Ephrat et al., arXiv
+    1804.03619, sec. 4); and `compressed_complex`, the same with phases kept (Braun & Tashev, arXiv 2009.12286).
+    Only the two complex ones hear phase.
     """
 
-    def __init__(self, *, windows: tuple[int, ...] = (256, 512, 1024), floor: float = 1e-5) -> None:
+    def __init__(
+        self, *, windows: tuple[int, ...] = (256, 512, 1024), floor: float = 1e-5, compressed: bool = False
+    ) -> None:
         super().__init__()
-        self.windows, self.floor = windows, floor
+        self.windows, self.floor, self.compressed = windows, floor, compressed
         for size in windows:
             self.register_buffer(f"window_{size}", torch.hann_window(size), persistent=False)
 
     def forward(self, estimate: Tensor, reference: Tensor) -> dict[str, Tensor]:
         parts: dict[str, list[Tensor]] = {"magnitude": [], "log_magnitude": [], "complex": []}
+        if self.compressed:
+            parts |= {"compressed_magnitude": [], "compressed_complex": []}
         for size in self.windows:
             window = self.get_buffer(f"window_{size}")
             x = stft(estimate, window)
@@ -84,7 +94,29 @@ class MultiResolutionSTFT(nn.Module):
             log_ratio = x_magnitude.clamp(min=self.floor).log10() - y_magnitude.clamp(min=self.floor).log10()
             parts["log_magnitude"].append(log_ratio.abs().mean())
             parts["complex"].append((_magnitude(x - y).mean(dim=(1, 2)) / y_level).mean())
+            if self.compressed:
+                magnitude, phased = _compressed_distances(x, y, floor=floor)
+                parts["compressed_magnitude"].append(magnitude)
+                parts["compressed_complex"].append(phased)
         return {name: torch.stack(values).mean() for name, values in parts.items()}
+
+
+def _compressed_distances(x: Tensor, y: Tensor, *, floor: Tensor) -> tuple[Tensor, Tensor]:
+    """Of spectra under the power law, without and with their phases; relative to the level of `y`, at least `floor`."""
+    x_compressed = _compress(x)
+    with torch.no_grad():
+        y_compressed = _compress(y)
+        y_magnitude = _magnitude(y_compressed)
+        level = y_magnitude.mean(dim=(1, 2)).clamp(min=floor**_COMPRESSION)
+    magnitude = (_magnitude(x_compressed) - y_magnitude).abs().mean(dim=(1, 2)) / level
+    phased = _magnitude(x_compressed - y_compressed).mean(dim=(1, 2)) / level
+    return magnitude.mean(), phased.mean()
+
+
+def _compress(spectrum: Tensor) -> Tensor:
+    """|X|^c under the phase of X. The slope stays finite below magnitudes of 1e-3, some -100 dBFS (see `LogBands`)."""
+    power = spectrum.real.square() + spectrum.imag.square() + 1e-6
+    return spectrum * power.pow((_COMPRESSION - 1.0) / 2.0)
 
 
 def _magnitude(spectrum: Tensor) -> Tensor:

@@ -45,6 +45,8 @@ SENSES: dict[str, Sense] = {
     "magnitude": "lower",
     "log_magnitude": "lower",
     "complex": "lower",
+    "compressed_magnitude": "lower",
+    "compressed_complex": "lower",
     "waveform_l1": "lower",
     "waveform_mse": "lower",
     "mu_law": "lower",

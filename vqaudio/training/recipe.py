@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from vqaudio.config import apply_overrides, from_dict, load_toml
+from vqaudio.config import LATER, apply_overrides, from_dict, load_toml
 from vqaudio.discriminators import Discriminators, PeriodDiscriminatorConfig, STFTDiscriminatorConfig
 from vqaudio.models import CodecConfig
 
@@ -136,9 +136,10 @@ class QuantizerSchedule:
 class LossConfig:
     """Weights; a term of weight 0 is not computed.
 
-    `magnitudes_after` holds the terms that are deaf to phase (mel, magnitude, log_magnitude) back for a while. Their
-    gradients are several times larger; in short runs from random weights the waveform losses fell only without them.
-    Later they may count for more: in the steps of `magnitudes_raised` they weigh `magnitudes_raise` times as much.
+    `magnitudes_after` holds the terms that are deaf to phase (mel, magnitude, log_magnitude, compressed_magnitude) back
+    for a while. Their gradients are several times larger; in short runs from random weights the waveform losses fell
+    only without them. Later they may count for more: in the steps of `magnitudes_raised` they weigh `magnitudes_raise`
+    times as much.
     """
 
     magnitudes_after: int = 0  # steps
@@ -151,6 +152,8 @@ class LossConfig:
     magnitude: float = 0.5  # spectral convergence
     log_magnitude: float = 0.0
     complex: float = 0.5  # complex spectra: the term that hears phase
+    compressed_magnitude: float = field(default=0.0, metadata=LATER)  # of magnitudes to the power of 0.3
+    compressed_complex: float = field(default=0.0, metadata=LATER)
     stft_windows: tuple[int, ...] = (128, 512)
     waveform_l1: float = 0.1
     waveform_mse: float = 0.0

@@ -24,7 +24,7 @@ from vqaudio.losses import (
 from vqaudio.models import CodecOutput
 from vqaudio.training.recipe import LossConfig
 
-_MAGNITUDES = ("mel", "magnitude", "log_magnitude")
+_MAGNITUDES = ("mel", "magnitude", "log_magnitude", "compressed_magnitude")
 
 
 class Objective(nn.Module):
@@ -34,7 +34,8 @@ class Objective(nn.Module):
         super().__init__()
         self.config, self.game = config, game
         self.mel = MultiScaleMel(sample_rate, windows=config.mel_windows, num_mels=config.num_mels)
-        self.stft = MultiResolutionSTFT(windows=config.stft_windows)
+        compressed = config.compressed_magnitude > 0 or config.compressed_complex > 0
+        self.stft = MultiResolutionSTFT(windows=config.stft_windows, compressed=compressed)
 
     def forward(
         self, output: CodecOutput, audio: Tensor, *, magnitudes: float = 1.0
@@ -43,7 +44,7 @@ class Objective(nn.Module):
         weights, parts = self.config, {}
         if weights.mel:
             parts["mel"] = self.mel(output.audio, audio)
-        if weights.magnitude or weights.log_magnitude or weights.complex:
+        if weights.magnitude or weights.log_magnitude or weights.complex or self.stft.compressed:
             parts.update(self.stft(output.audio, audio))
         if weights.waveform_l1:
             parts["waveform_l1"] = waveform_l1(output.audio, audio)
