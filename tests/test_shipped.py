@@ -9,11 +9,22 @@ from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
 import vqaudio
+from vqaudio.checkpoint import load_codec
 from vqaudio.dsp import mix_down, resample
 from vqaudio.metrics import mel_distance, si_sdr
+from vqaudio.training.recipe import load_recipe
 
 PRETRAINED = Path(vqaudio.__file__).parent / "pretrained"
 SAMPLES = Path(__file__).resolve().parent.parent / "samples"
+RECIPES = {
+    "speech-16k-v1": "speech_16k",
+    "speech-16k-v2": "speech_16k_adversarial",
+    "speech-16k-v3": "speech_16k_spectral",
+    "speech-16k-live-v1": "speech_16k_live",
+    "speech-16k-live-v2": "speech_16k_live_spectral",
+    "speech-16k-single-v1": "speech_16k_single",
+    "music-44k-v1": "music_44k",
+}
 SPEECH = ("english-1.flac", "english-2.flac", "english-mandarin-accent.flac", "french-2.opus")
 
 
@@ -59,6 +70,14 @@ def test_music_44k_is_what_its_name_promises() -> None:
     tokenizer = vqaudio.AudioTokenizer.from_pretrained("music-44k")
     assert (tokenizer.sample_rate, tokenizer.frame_rate, tokenizer.codebook_sizes) == (44_100, 50, (1024,) * 12)
     assert list(tokenizer.bitrates().values()) == [500 * k for k in range(1, 13)]
+
+
+def test_every_shipped_model_has_the_codec_of_its_recipe() -> None:
+    """Also when defaults have changed since."""
+    assert set(RECIPES) == {path.name for path in PRETRAINED.glob("*-v*")}
+    for model, recipe in RECIPES.items():
+        codec, _ = load_codec(PRETRAINED / model)
+        assert load_recipe(PRETRAINED.parent.parent / "recipes" / recipe).codec == codec.config, model
 
 
 @pytest.mark.parametrize("folder", sorted(PRETRAINED.glob("*-v*")), ids=lambda folder: folder.name)

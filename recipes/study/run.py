@@ -12,8 +12,8 @@ the row's cost, and minutes are those of the base when it was first measured (`p
 the same number of steps instead, and their costs are only noted.
 
 A row that is done is not done again; one that was stopped goes on. Results go to `results.json` in the output folder:
-settings, steps, seconds, the last validation, and the means of the test split. `--publish` writes them beside this file
-with the table's plot.
+settings, steps, seconds, the last validation, and the means of the test split. `--publish` puts them among those beside
+this file, which may be of other budgets and then stand in lines of their own, and draws their plot.
 """
 
 import argparse
@@ -72,7 +72,11 @@ def read_rows(path: Path = ROWS) -> list[Row]:
             raise ValueError(f"row {entry['name']!r} is there twice, or comes from {parent!r}, which is not above it")
         changes = entry.get("set", {}).items()
         own = {key: value if isinstance(value, str) else json.dumps(value) for key, value in changes}
-        settings = (rows[parent].settings if parent else {}) | own
+        taken = rows[parent].settings if parent else {}
+        dropped = entry.get("drop", [])
+        if not set(dropped) <= set(taken):
+            raise ValueError(f"row {entry['name']!r} drops {dropped}, but {parent!r} sets {list(taken)}")
+        settings = {key: value for key, value in taken.items() if key not in dropped} | own
         seeds = tuple(entry.get("seeds", [0]))
         rows[entry["name"]] = Row(entry["name"], entry["question"], entry["about"], seeds, settings)
     return list(rows.values())
@@ -214,6 +218,7 @@ def run(row: Row, seed: int, name: str, options: argparse.Namespace) -> dict[str
     result = {
         "name": row.name,
         "seed": seed,
+        "minutes": None if options.steps else options.minutes,
         "settings": row.settings,
         "relative_cost": round(cost, 3),
         **of_log(folder),
@@ -227,52 +232,77 @@ def run(row: Row, seed: int, name: str, options: argparse.Namespace) -> dict[str
 # ---- what comes of it
 
 
-def table(rows: list[Row], results: list[dict[str, Any]]) -> list[str]:
-    """Markdown: for each question a table, all codebooks of each row; the seeds of a row one after another."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    for result in results:
-        found.setdefault(result["name"], []).append(result)
+Result = dict[str, Any]
+
+
+def published(before: list[Result], now: list[Result]) -> list[Result]:
+    """All of them in the order of rows.toml; of two with the same row, budget and seed, the one of now."""
+    found = {(each["name"], each["minutes"], each["seed"]): each for each in [*before, *now]}
+    names = [row.name for row in read_rows()]
+    return sorted(found.values(), key=lambda each: (names.index(each["name"]), each["minutes"] or 0, each["seed"]))
+
+
+def table(rows: list[Row], results: list[Result]) -> list[str]:
+    """Markdown: for each question a table, all codebooks of each row; a line for each budget, the seeds of which stand
+    one after another."""
     lines = []
     for question in dict.fromkeys(row.question for row in rows):
         lines += [f"**{question[0].upper()}{question[1:]}**", ""]
-        heads = ["row", "what", "steps", "cost of a step", "kbps", *(label for label, _ in MEASURES.values())]
+        heads = [
+            "row",
+            "what",
+            "minutes",
+            "steps",
+            "cost of a step",
+            "kbps",
+            *(label for label, _ in MEASURES.values()),
+        ]
         lines += ["| " + " | ".join(heads) + " |", "|---|---|" + "--:|" * (len(heads) - 2)]
         for row in rows:
             if row.question != question:
                 continue
-            of_row = sorted(found.get(row.name, []), key=lambda result: result["seed"])
+            of_row = [result for result in results if result["name"] == row.name]
             if not of_row:
                 lines.append(f"| `{row.name}` | {row.about} | not run yet |" + " |" * (len(heads) - 3))
-                continue
-            last = [result["points"][-1] for result in of_row]
-            cells = [f"`{row.name}`", row.about, " ".join(str(result["steps"]) for result in of_row)]
-            cells += [
-                f"{of_row[0]['relative_cost']:.2f}" if "relative_cost" in of_row[0] else "–",
-                f"{last[0]['kbps']:.2f}",
-            ]
-            for name, (_, decimals) in MEASURES.items():
-                cells.append(" ".join(f"{point[name]:.{decimals}f}" for point in last if name in point))
-            lines.append("| " + " | ".join(cells) + " |")
+            for minutes in dict.fromkeys(result["minutes"] for result in of_row):
+                lines.append(_line(row, [result for result in of_row if result["minutes"] == minutes]))
         lines.append("")
     return lines
 
 
-def plot(rows: list[Row], results: list[dict[str, Any]], path: Path) -> None:
-    """PESQ-WB of every run, the rows of a question side by side."""
+def _line(row: Row, results: list[Result]) -> str:
+    """One budget of a row."""
+    last = [result["points"][-1] for result in results]
+    minutes = results[0]["minutes"]
+    cells = [f"`{row.name}`", row.about, "–" if minutes is None else f"{minutes:g}"]
+    cells += [" ".join(str(result["steps"]) for result in results), f"{results[0]['relative_cost']:.2f}"]
+    cells += [f"{last[0]['kbps']:.2f}"]
+    for name, (_, decimals) in MEASURES.items():
+        cells.append(" ".join(f"{point[name]:.{decimals}f}" for point in last if name in point))
+    return "| " + " | ".join(cells) + " |"
+
+
+def plot(rows: list[Row], results: list[Result], path: Path) -> None:
+    """PESQ-WB and STOI of every run, a line for each row; hollow where it had less time than others."""
     import matplotlib
 
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
 
     names = [row.name for row in rows if any(result["name"] == row.name for result in results)]
-    figure, axes = plt.subplots(1, 2, figsize=(9, 0.6 + 0.35 * len(names)), sharey=True, layout="constrained")
+    longest = max(result["minutes"] or 0 for result in results)
+    figure, axes = plt.subplots(1, 2, figsize=(9, 0.9 + 0.3 * len(names)), sharey=True, layout="constrained")
     for axis, measure in zip(axes, ("pesq_wb", "stoi"), strict=True):
         for result in results:
-            axis.plot(result["points"][-1][measure], names.index(result["name"]), "o", color="#3465a4", alpha=0.8)
+            full = (result["minutes"] or 0) == longest
+            style: dict[str, Any] = {"markerfacecolor": "#3465a4" if full else "none", "color": "#3465a4"}
+            axis.plot(result["points"][-1][measure], names.index(result["name"]), "o", **style)
         axis.set_xlabel(MEASURES[measure][0])
-        axis.grid(axis="x", alpha=0.3)
+        axis.grid(alpha=0.3)
     axes[0].set_yticks(range(len(names)), names)
     axes[0].invert_yaxis()
+    budgets = sorted({result["minutes"] for result in results if result["minutes"]})
+    figure.suptitle(f"filled: {longest:g} minutes; hollow: fewer" if len(budgets) > 1 else "", fontsize="medium")
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
@@ -314,6 +344,7 @@ def main(words: list[str] | None = None) -> None:
                 document = {"rows": results}
                 (options.out / "results.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     if options.publish:
+        results = published(json.loads(RESULTS.read_text(encoding="utf-8"))["rows"], results)
         RESULTS.write_text(json.dumps({"rows": results}, indent=1) + "\n", encoding="utf-8")
         plot(rows, results, PLOT)
     print("\n".join(table(rows, results)))

@@ -34,6 +34,12 @@ def test_a_row_takes_what_it_comes_from_and_changes_it(tmp_path: Path) -> None:
     (_, row) = study.read_rows(path)
     assert row.settings == {"losses.mel": "3", "codec.decoder.kind": "istft"}
     assert list(row.runs()) == [("b-s0", 0), ("b-s3", 3)]
+    dropping = child.replace("[rows.set]", 'drop = ["codec.decoder.kind"]\n[rows.set]')
+    path.write_text(text + dropping)
+    assert study.read_rows(path)[1].settings == {"losses.mel": "3"}
+    path.write_text(text + dropping.replace("decoder.kind", "decoder.phase"))
+    with pytest.raises(ValueError, match=r"row 'b' drops .*phase.*, but 'a' sets"):
+        study.read_rows(path)
     path.write_text(child + text)
     with pytest.raises(ValueError, match=r"row 'b' .* comes from 'a', which is not above it"):
         study.read_rows(path)
@@ -79,10 +85,26 @@ def test_a_row_that_is_done_is_not_done_again(tmp_path: Path, monkeypatch: pytes
     assert study.run(row, 1, "simvq-s1", options) == first
     assert calls == [("simvq", 1, 60)] * 2
     lines = study.table(ROWS, [first])
-    assert "| `simvq` | frozen vectors under a learned map | 9 | 2.00 | 4.00 | 1.50 | 0.800 | 2.00 | 1.0 |" in lines
+    assert "| `simvq` | frozen vectors under a learned map | 1 | 9 | 2.00 | 4.00 | 1.50 | 0.800 | 2.00 | 1.0 |" in lines
     assert sum("not run yet" in line for line in lines) == len(ROWS) - 1
-    study.plot(ROWS, [first], tmp_path / "plot.png")
+    study.plot(ROWS, [first, {**first, "minutes": None}], tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 1000
+
+
+def test_what_is_published_replaces_its_like_and_nothing_else() -> None:
+    point = {"kbps": 4.0, "pesq_wb": 1.5, "stoi": 0.8, "mel_distance": 2.0, "si_sdr": 1.0}
+    like = {"relative_cost": 1.0, "points": [point]}
+    before = [
+        {"name": "fsq", "seed": 0, "minutes": 4.0, "steps": 1, **like},
+        {"name": "spectral", "seed": 1, "minutes": 4.0, "steps": 2, **like},
+        {"name": "spectral", "seed": 0, "minutes": 4.0, "steps": 3, **like},
+    ]
+    now = [{"name": "spectral", "seed": seed, "minutes": 10.0, "steps": 4 + seed, **like} for seed in (0, 1)]
+    now += [{"name": "spectral", "seed": 1, "minutes": 4.0, "steps": 6, **like}]
+    results = study.published(before, now)
+    assert [result["steps"] for result in results] == [3, 6, 4, 5, 1], "in the order of rows.toml"
+    of_row = [line for line in study.table(ROWS, results) if line.startswith("| `spectral` |")]
+    assert [line.split(" | ")[2:4] for line in of_row] == [["4", "3 6"], ["10", "4 5"]]
 
 
 def test_the_pages_tables_are_those_of_the_results() -> None:
