@@ -63,6 +63,20 @@ class Mutation:
 
 MUTATIONS = (
     Mutation(
+        "codebooks averaged over the places where their codes were revived",
+        "vqaudio/training/average.py",
+        "            value.copy_(new)",
+        "            value.lerp_(new.to(value.dtype), 1.0 - decay) if value.is_floating_point() else value.copy_(new)",
+        ("tests/training/test_average.py",),
+    ),
+    Mutation(
+        "codes revived to the end of a run",
+        "vqaudio/training/step.py",
+        "revive=plan.revive",
+        "revive=True",
+        ("tests/training/test_loop.py::test_codes_come_to_rest_for_the_last_share_of_the_budget",),
+    ),
+    Mutation(
         "loudness compressed twice",
         "vqaudio/losses/spectral.py",
         "power.pow((_COMPRESSION - 1.0) / 2.0)",

@@ -71,6 +71,14 @@ def test_the_log_follows_every_codebook_on_validation_audio(finished: Path) -> N
     assert len(list((finished / "samples").glob("*.wav"))) == 2  # the original, and step 10
 
 
+def test_codes_come_to_rest_for_the_last_share_of_the_budget(packs: Path, recipe: Recipe, tmp_path: Path) -> None:
+    codec = dataclasses.replace(recipe.codec, quantizer=dataclasses.replace(recipe.codec.quantizer, revive_below=0.9))  # type: ignore[arg-type]
+    schedule = dataclasses.replace(recipe.quantizer, quantize_after=1, revive_until=0.5)
+    train(dataclasses.replace(recipe, codec=codec, quantizer=schedule), packs, tmp_path / "run")
+    revived = {entry["step"]: sum(entry["revived"]) for entry in lines(tmp_path / "run", "train")}
+    assert all((count > 0) == (step <= 6) for step, count in revived.items()), revived
+
+
 def test_only_the_last_checkpoints_are_kept(finished: Path) -> None:
     assert [path.name for path in checkpoints(finished)] == ["checkpoint-00000012", "checkpoint-00000009"]
 

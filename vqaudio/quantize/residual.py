@@ -60,7 +60,9 @@ class Level(Protocol):
 
     def embed(self, indices: Tensor) -> Tensor: ...
 
-    def learn(self, residual: Tensor, indices: Tensor, *, generator: torch.Generator | None) -> Tensor: ...
+    def learn(
+        self, residual: Tensor, indices: Tensor, *, generator: torch.Generator | None, revive: bool = True
+    ) -> Tensor: ...
 
     def fit(self, residual: Tensor, *, generator: torch.Generator) -> None: ...
 
@@ -107,9 +109,11 @@ class VectorLevel(nn.Module):
         out: Tensor = self.project_out(e) if self.projected else e
         return out
 
-    def learn(self, residual: Tensor, indices: Tensor, *, generator: torch.Generator | None) -> Tensor:
+    def learn(
+        self, residual: Tensor, indices: Tensor, *, generator: torch.Generator | None, revive: bool = True
+    ) -> Tensor:
         with torch.no_grad():
-            return self.table.learn(self._code_space(residual), indices, generator=generator)
+            return self.table.learn(self._code_space(residual), indices, generator=generator, revive=revive)
 
     def learned_rows(self) -> Tensor | None:
         return self.table.vectors if self.table.update == "gradient" else None
@@ -219,6 +223,7 @@ class ResidualQuantizer(nn.Module):
         *,
         num_codebooks: int | Tensor | None = None,
         generator: torch.Generator | None = None,
+        revive: bool = True,
     ) -> Quantized:
         """Losses are per level (K,), averaged over the frames of items that use it. `residual_energy` (K,) is what is
         left after each level, relative to the variance of the latents: it must fall from level to level."""
@@ -245,7 +250,7 @@ class ResidualQuantizer(nn.Module):
                 losses.setdefault(name, []).append((value * weight).sum())
             rows = out.indices[:0]
             if learning:
-                rows = level.learn(residual.detach()[active], out.indices[active], generator=generator)
+                rows = level.learn(residual.detach()[active], out.indices[active], generator=generator, revive=revive)
             num_revived.append(len(rows))
             vectors = level.learned_rows()
             if vectors is not None and len(rows):
