@@ -270,6 +270,42 @@ def test_codes_rest_when_nothing_is_revived() -> None:
     assert table.learn(x, indices, generator=seeded()).tolist() == [1]
 
 
+def test_a_split_code_is_reborn_beside_one_of_much_use_and_takes_half_its_count() -> None:
+    table = codebook(torch.tensor([[0.0], [10.0], [1000.0]]), ema_decay=0.5, revive_below=0.1, revival="split")
+    x, indices = torch.tensor([[-1.0], [1.0], [-1.0], [1.0], [10.0]]), torch.tensor([0, 0, 0, 0, 1])
+    revived = torch.zeros(0)
+    while len(revived) == 0:
+        before = table.ema_counts.clone()
+        revived = table.learn(x, indices, generator=seeded())
+    assert revived.tolist() == [2]
+    after = before.lerp(torch.tensor([4.0, 1.0, 0.0]), 0.5)  # moved by the batch, then shared between 0 and 2
+    torch.testing.assert_close(table.ema_counts, torch.tensor([after[0] / 2, after[1], after[0] / 2]))
+    assert abs(table.vectors[2].item()) == pytest.approx(0.1, abs=0.01), "a tenth of the way to a vector of its cell"
+    torch.testing.assert_close(table.ema_sums, table.vectors * table.ema_counts.unsqueeze(-1))
+    assert table.nearest(x).bincount(minlength=3).tolist() == [2, 1, 2]
+    assert len(table.learn(x, table.nearest(x), generator=seeded())) == 0
+
+
+def test_in_many_dimensions_codes_that_are_split_come_to_rest_and_vectors_do_not() -> None:
+    """Residuals look like this: noise around nothing. The mean of a cell is nearer to all of it than any vector."""
+    revived, perplexity = {}, {}
+    for revival in ("vector", "split"):
+        start = torch.cat([0.1 * torch.randn(16, 64, generator=seeded()), torch.full((112, 64), 1e3)])
+        table = codebook(start, ema_decay=0.95, revive_below=0.2, revival=revival)
+        counts, deaths = torch.zeros(128), 0
+        for step in range(300):
+            x = torch.randn(512, 64, generator=seeded(step))
+            indices = table.nearest(x)
+            rows = table.learn(x, indices, generator=seeded(1000 + step))
+            if step >= 200:
+                counts += indices.bincount(minlength=128)
+                deaths += len(rows)
+        share = counts / counts.sum()
+        revived[revival], perplexity[revival] = deaths, (-(share * (share + 1e-12).log()).sum()).exp().item()
+    assert revived["split"] < 0.5 * revived["vector"], revived
+    assert perplexity["split"] > perplexity["vector"] and perplexity["split"] > 64, perplexity
+
+
 def test_zero_threshold_never_revives() -> None:
     table = codebook(clusters(8), ema_decay=0.1, revive_below=0.0)
     for _ in range(10):

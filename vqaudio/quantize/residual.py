@@ -34,7 +34,7 @@ from vqaudio.quantize.base import (
     check_num_codebooks,
     check_rows,
 )
-from vqaudio.quantize.vq import Codebook, Update
+from vqaudio.quantize.vq import Codebook, Revival, Update
 
 
 @dataclass(frozen=True)
@@ -176,6 +176,7 @@ class ResidualVQConfig:
     through: Through = field(default="straight_through", metadata=LATER)  # how the decoder's gradient passes a code
     ema_decay: float = 0.97  # a window of about 30 batches
     revive_below: float = 0.2  # fraction of uniform use
+    revival: Revival = field(default="vector", metadata=LATER)  # where a code is reborn
 
     def __post_init__(self) -> None:
         if min(self.dim, self.num_codebooks, self.codebook_size) < 1:
@@ -195,6 +196,7 @@ class ResidualVQConfig:
                 normalize=self.normalize,
                 ema_decay=self.ema_decay,
                 revive_below=self.revive_below,
+                revival=self.revival,
             )
             for _ in range(self.num_codebooks)
         ]

@@ -33,6 +33,9 @@ from vqaudio.quantize.base import (
 )
 
 Update = Literal["ema", "gradient", "simvq"]
+Revival = Literal["vector", "split"]
+
+_SPLIT = 0.1  # of the way from a code that is split to a vector that it stands for
 
 # Rows compared with the codebook at once: 8192 x 1024 scores are 32 MB, so memory does not grow with the batch.
 _SEARCH_ROWS = 8192
@@ -50,8 +53,10 @@ class Codebook(nn.Module):
 
     `update="ema"` moves codes by moving averages in `learn`; `update="gradient"` makes them a parameter for the
     codebook loss; `update="simvq"` makes them a linear map of fixed vectors, and the map a parameter for that loss.
-    `revive_below` is a fraction of uniform use: a code whose running count falls under it is reseeded from the batch; 0
-    never revives.
+    `revive_below` is a fraction of uniform use: a code whose running count falls under it is revived; 0 never revives.
+    `revival` says where: as a `vector` of the batch, or beside a code of more than uniform use, which is `split` (LBG,
+    Linde et al. 1980). In many dimensions a vector is nearer to the mean of a cell than to another vector, so a code
+    reborn as a vector stays unused, dies again, and half of a codebook may be forever on its way.
     """
 
     def __init__(
@@ -63,9 +68,10 @@ class Codebook(nn.Module):
         normalize: bool = False,
         ema_decay: float = 0.99,
         revive_below: float = 0.1,
+        revival: Revival = "vector",
     ) -> None:
         super().__init__()
-        self.update, self.normalize = update, normalize
+        self.update, self.normalize, self.revival = update, normalize, revival
         self.ema_decay, self.revive_below = ema_decay, revive_below
         # the paper's reference code starts uniformly in ±1/V; k-means (`fit`) replaces this start
         vectors = torch.empty(codebook_size, dim).uniform_(-1.0 / codebook_size, 1.0 / codebook_size)
@@ -141,11 +147,13 @@ class Codebook(nn.Module):
             self.vectors.copy_(torch.where(seen.unsqueeze(-1), self.normalized(quotient), self.vectors))
         if self.update == "simvq" or not revive:
             return indices[:0]
-        return self._revive(x, generator=generator)
+        return self._revive(x, indices, generator=generator)
 
-    def _revive(self, x: Tensor, *, generator: torch.Generator | None) -> Tensor:
+    def _revive(self, x: Tensor, indices: Tensor, *, generator: torch.Generator | None) -> Tensor:
         uniform = self.ema_counts.sum() / self.size
         dead = (self.ema_counts < self.revive_below * uniform).nonzero().squeeze(-1)
+        if self.revival == "split":
+            return self._split(dead, x, indices, uniform, generator=generator)
         x = self._seeds(x)
         if len(dead) == 0 or len(x) == 0:
             return dead[:0]
@@ -153,6 +161,24 @@ class Codebook(nn.Module):
         self.vectors.data[dead] = chosen
         self.ema_counts[dead] = uniform
         self.ema_sums[dead] = chosen * uniform
+        return dead
+
+    def _split(
+        self, dead: Tensor, x: Tensor, indices: Tensor, uniform: Tensor, *, generator: torch.Generator | None
+    ) -> Tensor:
+        """Codes of more than uniform use, drawn by their use in the batch, share their counts with dead ones."""
+        often = self.ema_counts[indices] > uniform
+        x, indices = x[often], indices[often]
+        if len(dead) == 0 or len(x) == 0:
+            return dead[:0]
+        rows = torch.randint(len(x), (len(dead),), generator=generator).to(x.device)
+        owners = indices[rows]
+        share = self.ema_counts / (1 + torch.bincount(owners, minlength=self.size))
+        codes = self.vectors.data
+        codes[dead] = self.normalized(torch.lerp(codes[owners], x[rows], _SPLIT))
+        for place in (dead, owners):
+            self.ema_counts[place] = share[owners]
+            self.ema_sums[place] = codes[place] * share[owners].unsqueeze(-1)
         return dead
 
     def _seeds(self, x: Tensor) -> Tensor:
@@ -209,6 +235,7 @@ class VQConfig:
     through: Through = field(default="straight_through", metadata=LATER)  # how the decoder's gradient passes the code
     ema_decay: float = 0.99  # the paper's γ
     revive_below: float = 0.1  # fraction of uniform use; 0 keeps to the paper, which never revives
+    revival: Revival = field(default="vector", metadata=LATER)  # where a code is reborn
 
     def __post_init__(self) -> None:
         if min(self.dim, self.codebook_size) < 1:
@@ -236,6 +263,7 @@ class VectorQuantizer(nn.Module):
             update=config.update,
             ema_decay=config.ema_decay,
             revive_below=config.revive_below,
+            revival=config.revival,
         )
 
     def forward(
