@@ -243,6 +243,19 @@ def edges(root: Path, source: str, system: str | None = None) -> str:
     return "\n".join(lines)
 
 
+def budgets(root: Path, source: str) -> str:
+    """What a recipe makes of several budgets: systems of an evaluation, all codebooks, each with the curve of its run
+    beside it as NAME.csv."""
+    summary = scores_of(root / source)
+    measures = headline(summary)
+    rows = []
+    for entry in summary["systems"]:
+        last = read_curve(root / source / f"{entry['name']}.csv")[-1]
+        point = entry["points"][-1]
+        rows.append([f"{last['minutes']:.0f}", f"{last['step']:,}", *(cell(point, measure) for measure in measures)])
+    return markdown_table(["minutes", "steps", *map(label, measures)], sorted(rows, key=lambda row: float(row[0])))
+
+
 def comparison(root: Path, source: str, one: str, other: str, *others: str) -> str:
     """Paired differences, `other` minus `one`, of two systems of an evaluation, or of two evaluations if a fourth word
     names the folder of the other."""
@@ -346,7 +359,7 @@ TABLES: dict[str, Callable[..., str]] = {
     for function in (
         *(rates, files, live, cold, blocks, flips, layouts, training),
         *(curve, course, archives, models),
-        *(recordings, scores, systems, codebooks, edges, comparison, study),
+        *(recordings, scores, systems, codebooks, edges, budgets, comparison, study),
         *(lm_curve, lm_bits, lm_data, lm_samples, lm_speed),
     )
 }

@@ -35,7 +35,11 @@ class CodecConfig:
 
     sample_rate: int = 16_000  # Hz
     encoder: HybridEncoderConfig | SeanetEncoderConfig | PlainEncoderConfig = field(default_factory=HybridEncoderConfig)
-    quantizer: ResidualVQConfig | VQConfig | FSQConfig = field(default_factory=ResidualVQConfig)
+    # codes of full width that are reborn by splitting, which the study found best; a table of its own begins from the
+    # defaults of its kind
+    quantizer: ResidualVQConfig | VQConfig | FSQConfig = field(
+        default_factory=lambda: ResidualVQConfig(revival="split")
+    )
     decoder: ISTFTDecoderConfig | SeanetDecoderConfig | PlainDecoderConfig = field(default_factory=ISTFTDecoderConfig)
     output: Literal["waveform", "mu_law"] = "waveform"  # what the decoder emits: samples, or logits of 256 classes
 
