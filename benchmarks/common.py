@@ -3,7 +3,9 @@
 import json
 import os
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -69,3 +71,19 @@ def write_results(path: str | Path, results: Mapping[str, Any]) -> None:
     """JSON, written aside and renamed."""
     with write_aside(path) as partial:
         partial.write_text(json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def taken(function: Callable[[Any], Any], argument: Any) -> tuple[float, Any]:
+    """Wall seconds, and the result."""
+    start = time.perf_counter()
+    result = function(argument)
+    return time.perf_counter() - start, result
+
+
+def times(seconds: float, elapsed: float) -> float:
+    return round(seconds / elapsed, 2)
+
+
+def note(part: str) -> None:
+    """To whoever waits."""
+    print(f"done: {part}", file=sys.stderr)

@@ -23,7 +23,6 @@ by its pace at the length before; its row says how long it would take, and how m
 
 import argparse
 import contextlib
-import io
 import json
 import statistics
 import subprocess
@@ -37,22 +36,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import machine, random_codec, real_speech, usable_cores, versions, write_results
+from common import machine, note, random_codec, real_speech, taken, times, usable_cores, versions, write_results
 from peers import PEERS, Live, System, build, build_live
 from resident import level_kilobytes, peak_megabytes
+from speed_files import cold_start, from_files
 from speed_report import draw, tables
 
-from vqaudio import AudioTokenizer, save_codec, write_audio
-from vqaudio.cli import main as vqaudio
-from vqaudio.io import AudioWriter
+from vqaudio import AudioTokenizer, save_codec
 from vqaudio.models import CodecConfig
 from vqaudio.shipped import shipped_models
 
 PARTS = ("memory", "rates", "files", "streaming", "cold")
 OUR_MODELS = ("speech-16k", "speech-16k-live")  # those of them that ship
-COMMAND_LINE = "import sys; from vqaudio.cli import main; sys.exit(main())"
 WARM_SECONDS = 1.0
-FILE_RATE, FILE_SECONDS = 16_000, 10.0
 OPERATIONS = ("encode", "decode")
 
 
@@ -116,13 +112,6 @@ def peer_versions(keys: Sequence[str]) -> dict[str, str]:
 # ---- rates
 
 
-def taken(function: Callable[[Any], Any], argument: Any) -> tuple[float, Any]:
-    """Wall seconds, and the result."""
-    start = time.perf_counter()
-    result = function(argument)
-    return time.perf_counter() - start, result
-
-
 def pace(system: System) -> float:
     """Seconds of encoding and decoding, for each second of audio, on one thread; leaves the system warm."""
     torch.set_num_threads(1)
@@ -155,10 +144,6 @@ def rates(systems: dict[str, System], *, seconds: float, rounds: int, threads: S
         }
         for (key, number), (encoding, decoding) in best.items()
     ]
-
-
-def times(seconds: float, elapsed: float) -> float:
-    return round(seconds / elapsed, 2)
 
 
 # ---- memory
@@ -237,83 +222,6 @@ def reason_for(seconds: float, megabytes: float | None) -> str:
     return taking if megabytes is None else f"{taking} and {megabytes / 1000:.0f} GB"
 
 
-# ---- from files
-
-
-def write_speech(path: Path, seconds: float) -> None:
-    """Speech of any length, block by block."""
-    block = real_speech(60.0, FILE_RATE)[None]
-    with AudioWriter(path, FILE_RATE, 1) as writer:
-        while (missing := round(seconds * FILE_RATE) - writer.num_samples) > 0:
-            writer.write(block[:, :missing])
-
-
-def folder_rates(model: str, folder: Path, settings: Settings) -> list[dict[str, Any]]:
-    """`vqaudio encode` and `decode` of a folder of short files, in this process."""
-    sources, codes, decoded = folder / "sources", folder / "codes", folder / "decoded"
-    sources.mkdir()
-    for number in range(settings.num_files):
-        write_speech(sources / f"{number:03}.flac", FILE_SECONDS)
-    seconds = settings.num_files * FILE_SECONDS
-    best: dict[int, list[float]] = {}
-    for _ in range(settings.rounds):
-        for number in settings.threads:
-            torch.set_num_threads(number)  # as many workers as the command line takes by itself
-            both = [
-                taken(command, ["encode", str(sources), "--out", str(codes), "--model", model])[0],
-                taken(command, ["decode", str(codes), "--out", str(decoded), "--model", model])[0],
-            ]
-            best[number] = [min(pair) for pair in zip(best.get(number, both), both, strict=True)]
-    return [
-        {
-            "files": settings.num_files,
-            "seconds": seconds,
-            "threads": number,
-            "encode_times_real_time": times(seconds, encoding),
-            "decode_times_real_time": times(seconds, decoding),
-        }
-        for number, (encoding, decoding) in best.items()
-    ]
-
-
-def command(words: list[str]) -> None:
-    """A `vqaudio` command in this process."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        status = vqaudio(words)
-    if status:
-        raise RuntimeError(f"vqaudio {' '.join(words)} ended with status {status}")
-
-
-def long_recording(model: str, folder: Path, hours: float, *, threads: int) -> dict[str, Any]:
-    """From file to code file and back, each in a fresh process."""
-    source, codes = folder / "long.flac", folder / "codes" / "long.vqt"
-    write_speech(source, hours * 3600)
-    entry: dict[str, Any] = {"hours": hours, "threads": threads}
-    for operation, given, out in (("encode", source, codes.parent), ("decode", codes, folder / "decoded")):
-        script = Path(__file__).with_name("resident.py")
-        words = [
-            str(word) for word in (sys.executable, script, threads, operation, given, "--out", out, "--model", model)
-        ]
-        found = json.loads(subprocess.run(words, check=True, stdout=subprocess.PIPE).stdout)
-        if found["status"]:
-            raise RuntimeError(f"vqaudio {operation} {given} ended with status {found['status']}")
-        entry[f"{operation}_peak_mb"] = found["peak_mb"]
-        entry[f"{operation}_times_real_time"] = times(hours * 3600, found["seconds"])
-    return entry
-
-
-def from_files(model: str, settings: Settings) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as name:
-        folder = folder_rates(model, Path(name), settings)
-    note("a folder of files")
-    long = []
-    for hours in settings.hours:
-        with tempfile.TemporaryDirectory() as name:
-            long.append(long_recording(model, Path(name), hours, threads=max(settings.threads)))
-        note(f"a file of {hours:g} h")
-    return {"folder": folder, "long": long}
-
-
 # ---- streaming
 
 
@@ -351,27 +259,6 @@ def streaming_entry(key: str, live: Live, seconds: dict[str, list[float]]) -> di
     return entry
 
 
-# ---- cold start
-
-
-def cold_start(model: str, *, rounds: int) -> dict[str, Any]:
-    """Wall seconds, best of rounds in which the two take turns."""
-    with tempfile.TemporaryDirectory() as folder:
-        clip = Path(folder) / "clip.flac"
-        write_audio(clip, real_speech(10.0, FILE_RATE), FILE_RATE)
-        words = [sys.executable, "-c", COMMAND_LINE, "encode", str(clip), "--out", folder, "--model", model]
-        commands = {"vqaudio_encode_seconds": words, "import_torch_seconds": [sys.executable, "-c", "import torch"]}
-        best = dict.fromkeys(commands, float("inf"))
-        for _ in range(rounds):
-            for name, command_words in commands.items():
-                best[name] = min(best[name], taken(run_quietly, command_words)[0])
-    return {name: round(seconds, 2) for name, seconds in best.items()}
-
-
-def run_quietly(words: list[str]) -> None:
-    subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
 # ---- all together
 
 
@@ -384,15 +271,17 @@ def measure(models: Sequence[str], peers: Sequence[str], settings: Settings) -> 
         found["streaming"] = streaming(list(systems), seconds=settings.stream_seconds, rounds=settings.rounds)
         note("streaming")
     if "files" in settings.parts:
-        found["files"] = from_files(models[0], settings)
+        found["files"] = from_files(
+            models[0],
+            num_files=settings.num_files,
+            hours=settings.hours,
+            rounds=settings.rounds,
+            threads=settings.threads,
+        )
     if "cold" in settings.parts:
         found["cold_start"] = cold_start(models[0], rounds=settings.rounds)
         note("cold start")
     return found
-
-
-def note(part: str) -> None:
-    print(f"done: {part}", file=sys.stderr)
 
 
 @contextlib.contextmanager

@@ -132,10 +132,11 @@ def models(root: Path) -> str:
                 f"{1000 * delay:.0f}",
                 f"{sum(p.numel() for p in tokenizer.codec.parameters()) / 1e6:.1f}",
                 f"{training_seconds(document['about']) / 60:.0f}",
+                document["about"]["hardware"],
             ]
         )
     columns = ["model", "Hz", "frames per second", "codebooks", "kbps", "delay, ms", "parameters, M"]
-    return markdown_table([*columns, "training, minutes of one CPU core"], rows)
+    return markdown_table([*columns, "training, minutes", "on"], rows)
 
 
 def training_seconds(about: Mapping[str, Any] | None) -> float:
@@ -244,16 +245,16 @@ def edges(root: Path, source: str, system: str | None = None) -> str:
 
 
 def budgets(root: Path, source: str) -> str:
-    """What a recipe makes of several budgets: systems of an evaluation, all codebooks, each with the curve of its run
-    beside it as NAME.csv."""
+    """What training minutes buy: systems of an evaluation, all codebooks, with what benchmarks/minutes.py found."""
     summary = scores_of(root / source)
+    runs = read(root / source / "runs.json")
     measures = headline(summary)
     rows = []
-    for entry in summary["systems"]:
-        last = read_curve(root / source / f"{entry['name']}.csv")[-1]
-        point = entry["points"][-1]
-        rows.append([f"{last['minutes']:.0f}", f"{last['step']:,}", *(cell(point, measure) for measure in measures)])
-    return markdown_table(["minutes", "steps", *map(label, measures)], sorted(rows, key=lambda row: float(row[0])))
+    for entry in sorted(summary["systems"], key=lambda entry: runs[entry["name"]]["steps"]):
+        run = runs[entry["name"]]
+        cells = [cell(entry["points"][-1], measure) for measure in measures]
+        rows.append([entry["name"], run["hardware"], f"{run['minutes']:.0f}", f"{run['steps']:,}", *cells])
+    return markdown_table(["model", "on", "minutes", "steps", *map(label, measures)], rows)
 
 
 def comparison(root: Path, source: str, one: str, other: str, *others: str) -> str:

@@ -69,7 +69,7 @@ def card(about: dict[str, Any], *, name: str, credits: str, purpose: str, notes:
     parts = [
         f"# {name}",
         f"An audio tokenizer at {codec['sample_rate']} Hz: {codes_of(about['scores']['system']['points'])}. "
-        f"Trained on a CPU, {manner(about['recipe'])}. {purpose.strip() or SPEECH}",
+        f"Trained on {where(about['hardware'])}, {manner(about['recipe'])}. {purpose.strip() or SPEECH}",
         f"A frame lasts {frame_ms:g} ms; the encoder looks {ahead[0]:g} ms ahead of it, the decoder {ahead[1]:g} ms: "
         f"sound pushed into sessions with blocks of one frame comes out after {frame_ms + sum(ahead):g} ms.",
         "## Licences and credits",
@@ -92,6 +92,11 @@ def card(about: dict[str, Any], *, name: str, credits: str, purpose: str, notes:
 
 def block(words: str) -> str:
     return f"<!-- table: {words} -->\n<!-- /table -->"
+
+
+def where(hardware: str) -> str:
+    """A CPU's name comes with its threads."""
+    return "a CPU" if "thread" in hardware else f"a GPU ({hardware})"
 
 
 def manner(settings: dict[str, Any]) -> str:

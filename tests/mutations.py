@@ -63,18 +63,18 @@ class Mutation:
 
 MUTATIONS = (
     Mutation(
-        "codebooks averaged over the places where their codes were revived",
-        "vqaudio/training/average.py",
-        "            value.copy_(new)",
-        "            value.lerp_(new.to(value.dtype), 1.0 - decay) if value.is_floating_point() else value.copy_(new)",
-        ("tests/training/test_average.py",),
+        "a split code that keeps its count beside its twin",
+        "vqaudio/quantize/vq.py",
+        "share = self.ema_counts / (1 + torch.bincount(owners, minlength=self.size))",
+        "share = self.ema_counts.clone()",
+        ("tests/quantize/test_vq.py::test_a_split_code_is_reborn_beside_one_of_much_use_and_takes_half_its_count",),
     ),
     Mutation(
-        "codes revived to the end of a run",
-        "vqaudio/training/step.py",
-        "revive=plan.revive",
-        "revive=True",
-        ("tests/training/test_loop.py::test_codes_come_to_rest_for_the_last_share_of_the_budget",),
+        "codebooks averaged over the places where their codes were revived",
+        "vqaudio/training/average.py",
+        "            kept.copy_(newest)",
+        "            kept.lerp_(newest, 1.0 - decay) if kept.is_floating_point() else kept.copy_(newest)",
+        ("tests/training/test_average.py",),
     ),
     Mutation(
         "loudness compressed twice",

@@ -20,9 +20,12 @@ RECIPES = {
     "speech-16k-v1": "speech_16k",
     "speech-16k-v2": "speech_16k_adversarial",
     "speech-16k-v3": "speech_16k_spectral",
+    "speech-16k-v4": "speech_16k_gpu",
     "speech-16k-live-v1": "speech_16k_live",
     "speech-16k-live-v2": "speech_16k_live_spectral",
+    "speech-16k-live-v3": "speech_16k_live_gpu",
     "speech-16k-single-v1": "speech_16k_single",
+    "speech-16k-single-v2": "speech_16k_single_gpu",
     "music-44k-v1": "music_44k",
 }
 SPEECH = ("english-1.flac", "english-2.flac", "english-mandarin-accent.flac", "french-2.opus")

@@ -259,17 +259,6 @@ def test_what_counts_as_dead_is_a_fraction_of_uniform_use(update: str) -> None:
         assert set(revived.tolist()) == {7}
 
 
-def test_codes_rest_when_nothing_is_revived() -> None:
-    """Dead ones stay, counted as they are, and come back when they may."""
-    table = codebook(torch.tensor([[0.0], [1000.0]]), ema_decay=0.5, revive_below=0.1)
-    x, indices = torch.tensor([[-1.0], [1.0], [2.0]]), torch.tensor([0, 0, 0])
-    for _ in range(20):
-        assert len(table.learn(x, indices, generator=seeded(), revive=False)) == 0
-    assert table.vectors[1].item() == pytest.approx(1000.0)
-    assert table.ema_counts[1] < 0.01 and table.ema_counts[0].item() == pytest.approx(3.0, rel=0.01)
-    assert table.learn(x, indices, generator=seeded()).tolist() == [1]
-
-
 def test_a_split_code_is_reborn_beside_one_of_much_use_and_takes_half_its_count() -> None:
     table = codebook(torch.tensor([[0.0], [10.0], [1000.0]]), ema_decay=0.5, revive_below=0.1, revival="split")
     x, indices = torch.tensor([[-1.0], [1.0], [-1.0], [1.0], [10.0]]), torch.tensor([0, 0, 0, 0, 1])

@@ -71,14 +71,6 @@ def test_the_log_follows_every_codebook_on_validation_audio(finished: Path) -> N
     assert len(list((finished / "samples").glob("*.wav"))) == 2  # the original, and step 10
 
 
-def test_codes_come_to_rest_for_the_last_share_of_the_budget(packs: Path, recipe: Recipe, tmp_path: Path) -> None:
-    codec = dataclasses.replace(recipe.codec, quantizer=dataclasses.replace(recipe.codec.quantizer, revive_below=0.9))  # type: ignore[arg-type]
-    schedule = dataclasses.replace(recipe.quantizer, quantize_after=1, revive_until=0.5)
-    train(dataclasses.replace(recipe, codec=codec, quantizer=schedule), packs, tmp_path / "run")
-    revived = {entry["step"]: sum(entry["revived"]) for entry in lines(tmp_path / "run", "train")}
-    assert all((count > 0) == (step <= 6) for step, count in revived.items()), revived
-
-
 def test_only_the_last_checkpoints_are_kept(finished: Path) -> None:
     assert [path.name for path in checkpoints(finished)] == ["checkpoint-00000012", "checkpoint-00000009"]
 
@@ -323,7 +315,11 @@ SMALL = {
 
 
 # As their own commands say.
-BEGUN_FROM = {"finetune_decoder": "speech-16k", "speech_16k_adversarial": "speech-16k-v1"}
+BEGUN_FROM = {
+    "finetune_decoder": "speech-16k",
+    "speech_16k_adversarial": "speech-16k-v1",
+    "speech_16k_compressed": "speech-16k-v3",
+}
 # A wide model takes its time even so.
 NARROW = {
     "musdb18_44k": {
@@ -352,8 +348,9 @@ def test_every_recipe_runs_twenty_steps_to_a_model_that_codes(
     assert all(math.isfinite(entry["loss"]) and entry["loss"] > 0 for entry in entries)
     # on the same clips, soon after codes were first chosen and at the end; losses of codebooks have no fixed scale
     first, last = lines(tmp_path / "run", "validation")
-    # a trained model has nothing certain to win in twenty steps on clips that it is not trained on; it must not lose
-    assert last[heard] < first[heard] * (1.05 if parent else 1.0)
+    # a trained model has nothing certain to win in twenty steps on clips that it is not trained on, nor has one
+    # that plays in most of them; it must not lose
+    assert last[heard] < first[heard] * (1.05 if parent or recipe.stages.plays else 1.0)
     assert not lines(tmp_path / "run", "skipped")
     codec, _ = load_codec(tmp_path / "run" / "model")
     audio = PackedAudio(packs, "valid").clip(0)[None, None, :rate] / np.float32(32768)

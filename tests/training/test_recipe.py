@@ -55,11 +55,6 @@ def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
         load_recipe(tmp_path / "nowhere/recipe.toml")
 
 
-def test_a_share_of_the_budget_is_a_share(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"revive_until is 1\.5; it is a share of the budget"):
-        load_recipe(write(tmp_path, 'name = "x"\n[quantizer]\nrevive_until = 1.5\n'))
-
-
 def test_magnitude_losses_wait_and_may_be_raised_for_a_while() -> None:
     losses = LossConfig(magnitudes_after=10, magnitudes_raised=(20, 30), magnitudes_raise=5.0)
     assert [losses.magnitudes_at(step) for step in (0, 9, 10, 19, 20, 29, 30)] == [0.0, 0.0, 1.0, 1.0, 5.0, 5.0, 1.0]

@@ -167,14 +167,13 @@ class Codec(nn.Module):
         *,
         num_codebooks: int | Tensor | None = None,
         generator: torch.Generator | None = None,
-        revive: bool = True,
         quantize: bool = True,
     ) -> CodecOutput:
         """(B, 1, T) -> the same length through the codes (B, K, N); `quantize=False` goes around them (warm-up)."""
         latents = self.encode_latents(audio)
         with torch.autocast(audio.device.type, enabled=False):  # codes are chosen in float32, whatever is around them
             if quantize:
-                quantized = self.quantizer(latents, num_codebooks=num_codebooks, generator=generator, revive=revive)
+                quantized = self.quantizer(latents, num_codebooks=num_codebooks, generator=generator)
             else:
                 quantized = _unquantized(latents, len(self.codebook_sizes))
         decoded = at_least_float32(self.decode_latents(quantized.latents)[..., : audio.shape[-1]])

@@ -41,7 +41,6 @@ class Quantizer(Protocol):
         *,
         num_codebooks: int | Tensor | None = None,
         generator: torch.Generator | None = None,
-        revive: bool = True,
     ) -> Quantized: ...
 
     def encode(self, latents: Tensor, *, num_codebooks: int | None = None) -> Tensor: ...

@@ -90,9 +90,7 @@ class ScalarLevel(nn.Module):
         out: Tensor = self.project_out(self._grid(digits.to(self.project_out.weight.dtype)))
         return out
 
-    def learn(
-        self, residual: Tensor, indices: Tensor, *, generator: torch.Generator | None, revive: bool = True
-    ) -> Tensor:
+    def learn(self, residual: Tensor, indices: Tensor, *, generator: torch.Generator | None) -> Tensor:
         return indices[:0]  # the grid is fixed
 
     def learned_rows(self) -> Tensor | None:

@@ -60,9 +60,7 @@ class Level(Protocol):
 
     def embed(self, indices: Tensor) -> Tensor: ...
 
-    def learn(
-        self, residual: Tensor, indices: Tensor, *, generator: torch.Generator | None, revive: bool = True
-    ) -> Tensor: ...
+    def learn(self, residual: Tensor, indices: Tensor, *, generator: torch.Generator | None) -> Tensor: ...
 
     def fit(self, residual: Tensor, *, generator: torch.Generator) -> None: ...
 
@@ -109,11 +107,9 @@ class VectorLevel(nn.Module):
         out: Tensor = self.project_out(e) if self.projected else e
         return out
 
-    def learn(
-        self, residual: Tensor, indices: Tensor, *, generator: torch.Generator | None, revive: bool = True
-    ) -> Tensor:
+    def learn(self, residual: Tensor, indices: Tensor, *, generator: torch.Generator | None) -> Tensor:
         with torch.no_grad():
-            return self.table.learn(self._code_space(residual), indices, generator=generator, revive=revive)
+            return self.table.learn(self._code_space(residual), indices, generator=generator)
 
     def learned_rows(self) -> Tensor | None:
         return self.table.vectors if self.table.update == "gradient" else None
@@ -168,8 +164,8 @@ class ResidualVQConfig:
     dim: int = 128
     num_codebooks: int = 8
     codebook_size: int = 1024
-    # width of the look-up space; 0: none, codes are latents. DAC (table 3) found 8 best among projections; here, at the
-    # same computing time, none is ahead of 8 by far (recipes/study)
+    # width of the look-up space; 0: no projection, codes are latents. DAC (table 3) found 8 best among projections; at
+    # the computing time of recipes/study, codes that are latents are ahead of it
     codebook_dim: int = 0
     normalize: bool = False  # unit-length inputs and codes; both sides or neither
     update: Update = "ema"
@@ -225,7 +221,6 @@ class ResidualQuantizer(nn.Module):
         *,
         num_codebooks: int | Tensor | None = None,
         generator: torch.Generator | None = None,
-        revive: bool = True,
     ) -> Quantized:
         """Losses are per level (K,), averaged over the frames of items that use it. `residual_energy` (K,) is what is
         left after each level, relative to the variance of the latents: it must fall from level to level."""
@@ -252,7 +247,7 @@ class ResidualQuantizer(nn.Module):
                 losses.setdefault(name, []).append((value * weight).sum())
             rows = out.indices[:0]
             if learning:
-                rows = level.learn(residual.detach()[active], out.indices[active], generator=generator, revive=revive)
+                rows = level.learn(residual.detach()[active], out.indices[active], generator=generator)
             num_revived.append(len(rows))
             vectors = level.learned_rows()
             if vectors is not None and len(rows):

@@ -124,7 +124,7 @@ class Codebook(nn.Module):
         return F.embedding(indices, self.codes)
 
     @torch.no_grad()
-    def learn(self, x: Tensor, indices: Tensor, *, generator: torch.Generator | None, revive: bool = True) -> Tensor:
+    def learn(self, x: Tensor, indices: Tensor, *, generator: torch.Generator | None) -> Tensor:
         """Move counts (and with EMA the codes) toward a batch x (M, d); returns the rows that were revived.
 
         A batch that holds NaN or infinity changes nothing: an average would never forget it. In a run of several
@@ -145,7 +145,7 @@ class Codebook(nn.Module):
             seen = self.ema_counts > 1e-6
             quotient = self.ema_sums / self.ema_counts.clamp(min=1e-6).unsqueeze(-1)
             self.vectors.copy_(torch.where(seen.unsqueeze(-1), self.normalized(quotient), self.vectors))
-        if self.update == "simvq" or not revive:
+        if self.update == "simvq":
             return indices[:0]
         return self._revive(x, indices, generator=generator)
 
@@ -272,7 +272,6 @@ class VectorQuantizer(nn.Module):
         *,
         num_codebooks: int | Tensor | None = None,
         generator: torch.Generator | None = None,
-        revive: bool = True,
     ) -> Quantized:
         check_latents(latents, self.dim)
         B, D, N = latents.shape
@@ -288,7 +287,7 @@ class VectorQuantizer(nn.Module):
         energy = (z - e).detach().square().sum() / variance
         revived = z.new_zeros(0, dtype=torch.int64)
         if self.training:
-            revived = self.table.learn(z.detach(), indices, generator=generator, revive=revive)
+            revived = self.table.learn(z.detach(), indices, generator=generator)
         return Quantized(
             latents=quantized,
             codes=indices.view(B, 1, N),

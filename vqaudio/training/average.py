@@ -28,5 +28,5 @@ class Average:
         decay = min(self.decay, step / (step + _SHORT)) if self.decay else 0.0
         for value, new in zip(self.codec.parameters(), codec.parameters(), strict=True):
             value.lerp_(new, 1.0 - decay)
-        for value, new in zip(self.codec.buffers(), codec.buffers(), strict=True):
-            value.copy_(new)
+        for kept, newest in zip(self.codec.buffers(), codec.buffers(), strict=True):
+            kept.copy_(newest)

@@ -53,9 +53,10 @@ REMEDIES = {
     "neither (codec.quantizer.normalize); keep losses.residual at 1 where levels are projected; lower "
     "optimizer.learning_rate; start by k-means on enough latents (quantizer.fit_batches). If only the last levels are "
     "named, they are too many.",
-    "codes that keep dying": "A rare code that is replaced for being rare never learns: lower "
-    "codec.quantizer.revive_below or raise ema_decay. If perplexity is low too, do as for a collapse; if it is high, "
-    "the data has no use for so many codes: lower codec.quantizer.codebook_size.",
+    "codes that keep dying": "A rare code that is replaced for being rare never learns: let codes be reborn by "
+    'splitting others (codec.quantizer.revival = "split"), lower codec.quantizer.revive_below or raise ema_decay. '
+    "If perplexity is low too, do as for a collapse; if it is high, the data has no use for so many codes: lower "
+    "codec.quantizer.codebook_size.",
     "losses not finite": "Look whether the same recordings come back in the `skipped` lines of the log, and take those "
     "out of the packs. If not, the model is leaving: lower optimizer.learning_rate or optimizer.clip_norm, and go on "
     "from a checkpoint before it began.",

@@ -334,7 +334,6 @@ class Run:
         plan = Plan(
             num_codebooks=dropped_codebooks(recipe, step * B, B, len(codec.codebook_sizes))[mine],
             quantize=step >= self.quantize_after,
-            revive=step < recipe.quantizer.revive_until * total,
             magnitudes=recipe.losses.magnitudes_at(step) if self.from_random else 1.0,
             play=self.stage != "reconstruction" and step % recipe.adversarial.every == 0,
             ramp=adversarial_ramp(recipe, step, total),

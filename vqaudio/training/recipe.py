@@ -130,13 +130,6 @@ class QuantizerSchedule:
     quantize_after: int = 150  # steps without quantiser, so that k-means starts on latents that mean something
     fit_batches: int = 24  # batches whose latents k-means sees; 10 vectors per code is enough
     dropout: float = 0.5  # share of items coded with a random number of codebooks (DAC: 0.5)
-    # share of the budget after which unused codes stay where they are: one that is reborn and dies again and again
-    # never comes to rest
-    revive_until: float = field(default=1.0, metadata=LATER)
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.revive_until <= 1:
-            raise ValueError(f"revive_until is {self.revive_until}; it is a share of the budget, 0 … 1")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -97,7 +97,6 @@ class Plan:
 
     num_codebooks: Tensor | None = None  # of each item (B,); None: all
     quantize: bool = True
-    revive: bool = True  # codes that nothing has been near for a while
     magnitudes: float = 1.0  # factor on the losses deaf to phase
     play: bool = False  # with the discriminators
     ramp: float = 1.0  # factor on what they say to the codec
@@ -135,11 +134,7 @@ def train_step(
     mixed = torch.autocast(audio.device.type, dtype=plan.precision, enabled=plan.precision != torch.float32)
     with mixed:
         output: CodecOutput = codec.network(
-            audio,
-            num_codebooks=plan.num_codebooks,
-            generator=generator,
-            revive=plan.revive,
-            quantize=plan.quantize,
+            audio, num_codebooks=plan.num_codebooks, generator=generator, quantize=plan.quantize
         )
     total, parts = objective(output, audio, magnitudes=plan.magnitudes)
     parts = {"loss": total, **parts}  # of the reconstruction alone, so that it means the same in every stage
