@@ -128,7 +128,7 @@ def models(root: Path) -> str:
                 f"{tokenizer.sample_rate:,}",
                 f"{float(tokenizer.frame_rate):g}",
                 f"{tokenizer.num_codebooks} × {tokenizer.codebook_sizes[0]}",
-                f"{kbps[0]:g} to {kbps[-1]:g}",
+                " to ".join(dict.fromkeys(f"{rate:g}" for rate in (kbps[0], kbps[-1]))),
                 f"{1000 * delay:.0f}",
                 f"{sum(p.numel() for p in tokenizer.codec.parameters()) / 1e6:.1f}",
                 f"{training_seconds(document['about']) / 60:.0f}",
