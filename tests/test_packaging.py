@@ -1,4 +1,4 @@
-"""What a wheel would hold, by the patterns of pyproject.toml (of the setuptools that builds it, `**` is that of glob)."""
+"""What a wheel would hold, by the patterns of pyproject.toml (in setuptools, which builds it, `**` is that of glob)."""
 
 import tomllib
 from pathlib import Path
