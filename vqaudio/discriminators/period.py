@@ -8,6 +8,7 @@ image and convolves along one of its sides; that is a convolution in one dimensi
 
 from dataclasses import dataclass
 
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -48,9 +49,8 @@ class PeriodDiscriminator(nn.Module):
         self.verdict = normed(nn.Conv1d(widths[-1], 1, 3, 1, 1))
 
     def forward(self, audio: Tensor) -> Features:
-        B, _, T = audio.shape
-        x = F.pad(audio, (0, -T % self.period))
-        x = x.view(B, -1, self.period).transpose(1, 2).reshape(B * self.period, 1, -1)
+        x = F.pad(audio, (0, -audio.shape[-1] % self.period))
+        x = rearrange(x, "b 1 (t p) -> (b p) 1 t", p=self.period)
         features = []
         for layer in self.layers:
             x = F.leaky_relu(layer(x), 0.1)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from einops import rearrange
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -71,7 +72,7 @@ class LanguageModel(nn.Module):
         x = self._dropped(x, generator)
         x = self.backbone(inputs_embeds=x, cache=cache, use_cache=cache is not None).last_hidden_state
         x = self._dropped(x, generator)
-        return self.head(x).view(B, L, R, V).transpose(1, 2).float()
+        return rearrange(self.head(x), "b l (r v) -> b r l v", v=V).float()
 
     def new_cache(self) -> "DynamicCache":
         """For `forward`: no steps yet."""

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol, cast
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from vqaudio import ranks
@@ -225,9 +226,9 @@ class ResidualQuantizer(nn.Module):
         """Losses are per level (K,), averaged over the frames of items that use it. `residual_energy` (K,) is what is
         left after each level, relative to the variance of the latents: it must fall from level to level."""
         check_latents(latents, self.dim)
-        B, D, N = latents.shape
+        B, _, N = latents.shape
         used = active_codebooks(num_codebooks, total=len(self.levels), batch=B, device=latents.device)
-        z = latents.float().transpose(1, 2).reshape(B * N, D)
+        z = rearrange(latents.float(), "b d n -> (b n) d")
         rows_used = used.repeat_interleave(N)  # (B * N,)
         residual, total = z, torch.zeros_like(z)
         projected = self.chain[0].projected
@@ -258,7 +259,7 @@ class ResidualQuantizer(nn.Module):
             codes.append(out.indices.view(B, N))
         quantized = total if projected else THROUGH[self.through](total, z)
         return Quantized(
-            latents=quantized.view(B, N, D).transpose(1, 2),
+            latents=rearrange(quantized, "(b n) d -> b d n", b=B, n=N),
             codes=torch.stack(codes, dim=1),
             losses={name: torch.stack(values) for name, values in losses.items()},
             stats={"residual_energy": torch.stack(energies), "revived": torch.tensor(num_revived)},
@@ -268,8 +269,8 @@ class ResidualQuantizer(nn.Module):
     def encode(self, latents: Tensor, *, num_codebooks: int | None = None) -> Tensor:
         check_latents(latents, self.dim)
         K = check_num_codebooks(num_codebooks, len(self.levels))
-        B, D, N = latents.shape
-        residual = latents.float().transpose(1, 2).reshape(B * N, D)
+        B, _, N = latents.shape
+        residual = rearrange(latents.float(), "b d n -> (b n) d")
         codes = []
         for level in self.chain[:K]:
             indices = level.select(residual)

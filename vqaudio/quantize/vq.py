@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -274,15 +275,15 @@ class VectorQuantizer(nn.Module):
         generator: torch.Generator | None = None,
     ) -> Quantized:
         check_latents(latents, self.dim)
-        B, D, N = latents.shape
+        B, _, N = latents.shape
         active_codebooks(num_codebooks, total=1, batch=B, device=latents.device)
-        z = latents.float().transpose(1, 2).reshape(B * N, D)
+        z = rearrange(latents.float(), "b d n -> (b n) d")
         indices = self.table.nearest(z)
         e = self.table.lookup(indices)
         losses = {"commitment": (z - e.detach()).square().sum(dim=-1).mean()}
         if self.table.learns_by_loss:
             losses["codebook"] = (z.detach() - e).square().sum(dim=-1).mean()
-        quantized = THROUGH[self.through](e.detach(), z).view(B, N, D).transpose(1, 2)
+        quantized = rearrange(THROUGH[self.through](e.detach(), z), "(b n) d -> b d n", b=B, n=N)
         variance = (z - z.mean(dim=0)).detach().square().sum().clamp(min=1e-12)
         energy = (z - e).detach().square().sum() / variance
         revived = z.new_zeros(0, dtype=torch.int64)
@@ -311,8 +312,9 @@ class VectorQuantizer(nn.Module):
     def encode(self, latents: Tensor, *, num_codebooks: int | None = None) -> Tensor:
         check_latents(latents, self.dim)
         check_num_codebooks(num_codebooks, 1)
-        B, D, N = latents.shape
-        return self.table.nearest(latents.float().transpose(1, 2).reshape(B * N, D)).view(B, 1, N)
+        B, _, N = latents.shape
+        rows = rearrange(latents.float(), "b d n -> (b n) d")
+        return self.table.nearest(rows).view(B, 1, N)
 
     def decode(self, codes: Tensor) -> Tensor:
         check_codes(codes, self.codebook_sizes)
