@@ -13,7 +13,8 @@ from hypothesis import given, settings, strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tests.tiny import HOP, KINDS, noise, tiny_codec
+from tests.tiny import HOP, KINDS, noise, tiny_codec, tiny_tokenizer
+from vqaudio import AudioTokenizer, Codes
 from vqaudio.checkpoint import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME, CheckpointError, ModelInfo, load_codec, save_codec
 from vqaudio.models import Codec
 from vqaudio.quantize import Codebook
@@ -376,3 +377,30 @@ def test_no_moment_is_without_a_whole_model(folder: Path, monkeypatch: pytest.Mo
 
 def test_a_saved_model_can_be_read_by_others(folder: Path) -> None:
     assert folder.stat().st_mode & 0o555 == 0o555
+
+
+def test_a_linked_folder_is_written_where_the_link_leads(tmp_path: Path) -> None:
+    tokenizer = tiny_tokenizer("rvq-projected")
+    tokenizer.save_pretrained(tmp_path / "model-v3")
+    (tmp_path / "model").symlink_to("model-v3")
+    (tmp_path / "model-v3/card.md").write_text("old")
+    tokenizer.save_pretrained(tmp_path / "model")
+    assert (tmp_path / "model").is_symlink() and (tmp_path / "model-v3/card.md").read_text() != "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "model-v3"]
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
+def test_the_default_type_of_torch_changes_no_code(kind: torch.dtype) -> None:
+    """Neither of a model that is loaded under it nor of one that was there before."""
+    audio = 0.1 * torch.randn(1, 8_000, generator=torch.Generator().manual_seed(0))
+    before = AudioTokenizer.from_pretrained("speech-16k-live")
+    codes, sound = before.encode(audio), before.decode(before.encode(audio))
+    torch.set_default_dtype(kind)
+    try:
+        for tokenizer in (before, AudioTokenizer.from_pretrained("speech-16k-live")):
+            assert tokenizer.encode(audio) == codes
+            assert torch.equal(tokenizer.decode(codes), sound)
+            session = tokenizer.session(block_frames=3)
+            assert Codes.concatenate([session.push(audio), session.finish()]).num_frames == codes.num_frames
+    finally:
+        torch.set_default_dtype(torch.float32)

@@ -5,7 +5,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import soundfile
@@ -369,3 +371,94 @@ def test_written_audio_is_what_soundfile_reads(tmp_path: Path, model: str) -> No
     path = write_wav(tmp_path / "a.wav")
     assert main(["reconstruct", str(path), "--out", str(tmp_path / "out"), "--model", model]) == 0
     assert soundfile.info(tmp_path / "out/a.wav").frames == 2_000
+
+
+# ---- what stands in the way of one file is not in the way of others
+
+
+def test_paths_that_cannot_be_looked_at_are_failures_of_their_own(tmp_path: Path, model: str, capsys: Captured) -> None:
+    good = write_wav(tmp_path / "in/good.wav")
+    (tmp_path / "in/loop.wav").symlink_to("loop.wav")
+    (tmp_path / "in/nowhere.wav").symlink_to("gone.wav")
+    write_wav(tmp_path / "in/a.wav").rename(tmp_path / "in/..wav")
+    os.mkfifo(tmp_path / "in/pipe.wav")
+    long = f"{'a' * 300}.wav"
+    arguments = [str(good.parent), str(tmp_path / "in/loop.wav"), long, "--out", str(tmp_path / "out")]
+    assert main(["encode", *arguments, "--model", model]) == 1
+    assert written(tmp_path / "out") == ["good.vqt", "index.jsonl"]
+    said = capsys.readouterr().err
+    for reason in (
+        "..wav: without its extension nothing is left of its name",
+        "loop.wav: cannot be opened (Too many levels of symbolic links)",
+        "nowhere.wav: cannot be opened (No such file or directory)",
+        f"{long}: File name too long",
+    ):
+        assert reason in said, reason
+    assert "pipe" not in said and said.startswith("4 failures:")
+
+
+def test_a_folder_that_cannot_be_searched_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what the system would say: whoever runs this may be allowed everything."""
+    write_wav(tmp_path / "in/a.wav")
+    walk = os.walk
+
+    def refusing(top: Path, onerror: Callable[[OSError], None]) -> Iterator[Any]:
+        onerror(PermissionError(13, "Permission denied", f"{top}/secret"))
+        yield from walk(top)
+
+    monkeypatch.setattr("os.walk", refusing)
+    found = plan([str(tmp_path / "in")], tmp_path / "out", extensions=WAV, suffixes=[".vqt"])
+    assert found.failures == (f"{tmp_path}/in/secret: cannot be searched (Permission denied)",)
+    assert [task.source.name for task in found.tasks] == ["a.wav"]
+
+
+def test_links_are_recordings_of_their_own(tmp_path: Path, model: str) -> None:
+    """As in corpora that keep each content once."""
+    write_wav(tmp_path / "store/0af3.wav")
+    (tmp_path / "corpus").mkdir()
+    for name in ("one.wav", "two.wav"):
+        (tmp_path / "corpus" / name).symlink_to("../store/0af3.wav")
+    assert main(["encode", str(tmp_path / "corpus"), "--out", str(tmp_path / "out"), "--model", model]) == 0
+    assert written(tmp_path / "out") == ["index.jsonl", "one.vqt", "two.vqt"]
+
+
+def test_two_ways_to_one_file_with_one_output_are_one(tmp_path: Path) -> None:
+    write_wav(tmp_path / "real/a.wav")
+    (tmp_path / "link").symlink_to("real")
+    found = plan([str(tmp_path / "real"), str(tmp_path / "link")], tmp_path, extensions=WAV, suffixes=[".vqt"])
+    assert [task.source for task in found.tasks] == [tmp_path / "real/a.wav"] and not found.failures
+
+
+def test_decoding_beside_the_originals_leaves_them(tmp_path: Path, model: str, capsys: Captured) -> None:
+    path = write_wav(tmp_path / "a.wav", rate=4_410)
+    before = path.read_bytes()
+    here = ["--out", str(tmp_path), "--model", model]
+    assert main(["encode", str(path), *here]) == 0
+    os.utime(path, (1_700_000_000, 1_700_000_000))
+    assert main(["decode", str(tmp_path / "a.vqt"), *here]) == 1
+    assert "a.wav is older, and so no result of it; choose another --out" in capsys.readouterr().err
+    assert path.read_bytes() == before
+    assert main(["decode", str(tmp_path / "a.vqt"), *here, "--format", "flac"]) == 0  # in the way of nothing
+    assert main(["decode", str(tmp_path / "a.vqt"), *here, "--format", "flac"]) == 0  # its own result is replaced
+
+
+def test_results_within_the_folder_are_no_inputs_of_the_next_run(tmp_path: Path, model: str) -> None:
+    write_wav(tmp_path / "rec/a.wav")
+    out = tmp_path / "rec/out"
+    for asked in (str(tmp_path / "rec"), f"{tmp_path}/rec/**/*.wav", f"{tmp_path}/rec"):
+        assert main(["reconstruct", asked, "--out", str(out), "--model", model]) == 0
+        assert written(out) == ["a.vqt", "a.wav"]
+    assert main(["encode", str(out), "--out", str(tmp_path / "again"), "--model", model]) == 0  # unless asked for
+
+
+def test_after_two_dashes_there_are_files_alone(tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_wav(tmp_path / "--take.1.wav")
+    monkeypatch.chdir(tmp_path)
+    assert main(["encode", "--out", "out", "--model", model, "--", "--take.1.wav"]) == 0
+    assert written(tmp_path / "out") == ["--take.1.vqt", "index.jsonl"]
+
+
+def test_a_closed_standard_output_is_no_error(tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_wav(tmp_path / "a.wav")
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["encode", str(path), "--out", str(tmp_path / "out"), "--model", model]) == 0

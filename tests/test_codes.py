@@ -9,12 +9,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import example, given, strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from tests.tiny import noise, tiny_tokenizer
 from vqaudio.codes import Codes, CodesError
 
 FINGERPRINT = "0123456789abcdef" * 4
@@ -284,3 +286,10 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is a folder"):
         codes.save(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["a.vqt"]
+
+
+def test_seconds_of_numpy_are_seconds() -> None:
+    codes = tiny_tokenizer("rvq-projected").encode(noise(1, 16_000), 1_600)
+    for kind in (np.int64, np.int32, np.float32, np.float64):
+        part = codes.slice(kind(1), kind(3))
+        assert part == codes.slice(1, 3) and type(part.num_samples) is int

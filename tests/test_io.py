@@ -5,6 +5,7 @@ import io
 import os
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -436,3 +437,59 @@ def test_more_than_a_wav_file_can_hold_is_refused(tmp_path: Path, monkeypatch: p
     with pytest.raises(AudioError, match=r"WAV holds at most 4 GiB, and this is more; write \.flac"):
         write_audio(tmp_path / "a.wav", torch.zeros(501), RATE)
     write_audio(tmp_path / "a.flac", torch.zeros(501), RATE)
+
+
+@pytest.mark.parametrize("num_samples", [3_000, 160_000])
+@pytest.mark.parametrize("extension", LOSSLESS + LOSSY)
+def test_a_full_disk_is_told_and_leaves_what_was_there(tmp_path: Path, extension: str, num_samples: int) -> None:
+    """Also where it fills up as the encoder gives out its last block, when libsndfile says nothing."""
+    resource = pytest.importorskip("resource")
+    path = tmp_path / f"sound{extension}"
+    write_audio(path, noise(num_samples), RATE)
+    whole = path.read_bytes()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)  # Python ignores the signal that goes with it
+    for limit in (0, len(whole) // 2, len(whole) - 1):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+        try:
+            with pytest.raises(AudioError, match=rf"sound\{extension}: cannot be written \(File too large\)"):
+                write_audio(path, noise(num_samples), RATE)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert path.read_bytes() == whole and [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
+def test_arrays_of_any_layout_are_written(tmp_path: Path) -> None:
+    audio = noise(500)[0].numpy()
+    forms = [audio[::-1].copy()[::-1], audio.astype(">f4"), audio.astype(np.float64), torch.from_numpy(audio)]
+    forms += [torch.view_as_complex(torch.from_numpy(np.stack([audio, -audio], axis=1))).conj().imag]  # a negative bit
+    for number, form in enumerate(forms):
+        write_audio(tmp_path / f"{number}.wav", form, np.int64(RATE))
+        torch.testing.assert_close(
+            read_audio(tmp_path / f"{number}.wav")[0][0], torch.from_numpy(audio), atol=2**-15, rtol=0
+        )
+    write_audio(tmp_path / "coarse.wav", torch.from_numpy(audio).bfloat16(), RATE)
+    torch.testing.assert_close(read_audio(tmp_path / "coarse.wav")[0][0], torch.from_numpy(audio), atol=2**-8, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("audio", "rate", "message"),
+    [
+        (None, RATE, "audio to write is an array or a tensor of floats, not NoneType"),
+        ([[0.0, 0.1], [0.2]], RATE, "audio to write is an array or a tensor"),
+        (np.zeros(3, complex), RATE, "audio to write is an array or a tensor of floats, not ndarray"),
+        (np.zeros(3), 16_000.0, r"the sample rate is 16000\.0; wanted is a whole number of Hz"),
+    ],
+)
+def test_what_is_no_audio_is_refused_with_the_name(tmp_path: Path, audio: Any, rate: Any, message: str) -> None:
+    with pytest.raises(AudioError, match=rf"a\.wav: {message}"):
+        write_audio(tmp_path / "a.wav", audio, rate)
+
+
+def test_a_pipe_cannot_be_read_and_is_named(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    try:
+        with pytest.raises(AudioError, match=rf"^/dev/fd/{reading}: cannot be seeked in"):
+            inspect_audio(f"/dev/fd/{reading}")
+    finally:
+        os.close(reading)
+        os.close(writing)

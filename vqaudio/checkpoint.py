@@ -11,9 +11,11 @@ their config, the sample rate and the hop. A decoder-only fine-tune keeps it and
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -80,6 +82,7 @@ def save_codec(
         "codec": config,
         "about": info.about,
     }
+    folder = Path(os.path.realpath(folder))  # of a link, what it leads to
     aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         aside.chmod(0o755)  # mkdtemp makes it private; a model is not
@@ -91,6 +94,17 @@ def save_codec(
         shutil.rmtree(aside, ignore_errors=True)
         raise
     return info
+
+
+@contextmanager
+def _float32_by_default() -> Iterator[None]:
+    """What is computed while building, windows and filters, is what it was in training, whatever the caller has set."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def stored_tensors(codec: Codec, storage: Literal["float16", "float32"]) -> dict[str, Tensor]:
@@ -128,7 +142,8 @@ def load_codec(folder: str | Path) -> tuple[Codec, ModelInfo]:
     document = _read_document(folder)
     try:
         config = from_dict(CodecConfig, document["codec"], path="codec")
-        with torch.random.fork_rng(devices=[]):  # the weights that building draws are replaced; leave no trace of them
+        # the weights that building draws are replaced; leave no trace of them
+        with torch.random.fork_rng(devices=[]), _float32_by_default():
             codec = config.build()
     except ValueError as error:
         raise CheckpointError(f"{folder / CONFIG_NAME}: {error}") from error

@@ -18,6 +18,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -256,6 +257,10 @@ def _is_int(number: object) -> bool:
 
 def exact(seconds: float | Fraction) -> Fraction:
     """The fraction that is meant: 0.1 is 1/10, and not the float's value just above, which would cost a frame."""
+    if isinstance(seconds, Integral):  # NumPy's too, which would stay what they are within a fraction
+        seconds = int(seconds)
+    elif isinstance(seconds, np.floating):
+        seconds = float(seconds)
     return Fraction(seconds).limit_denominator(10**9)
 
 

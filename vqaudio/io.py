@@ -24,6 +24,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from operator import index
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Self
@@ -103,7 +104,7 @@ def read_blocks(
         if not 0 <= start <= stop <= info.num_samples:
             raise AudioError(f"{info.name}: samples {start} to {stop} were asked for, and it has {info.num_samples}")
         if start == stop:
-            yield torch.zeros(info.channels, 0)
+            yield torch.zeros(info.channels, 0, dtype=torch.float32)
         position = _skip(sound, info, start)
         while position < stop:
             block = _decoded(sound, info, min(block_samples, stop - position), position)
@@ -123,11 +124,11 @@ def read_audio(source: Source, *, start: int = 0, stop: int | None = None) -> tu
 
 def write_audio(path: str | Path, audio: Tensor | np.ndarray, sample_rate: int, *, subtype: str | None = None) -> int:
     """Write (T,) or (C, T) to a file whose extension names the format; the number of samples clipped (PCM only)."""
-    audio = torch.as_tensor(audio)
+    audio = _array(path, audio)
     if audio.ndim == 1:
         audio = audio[None]
     if audio.ndim != 2:
-        raise AudioError(f"{path}: audio to write is (T,) or (C, T), and this has shape {tuple(audio.shape)}")
+        raise AudioError(f"{path}: audio to write is (T,) or (C, T), and this has shape {audio.shape}")
     with AudioWriter(path, sample_rate, len(audio), subtype=subtype) as writer:
         writer.write(audio)
     return writer.num_clipped
@@ -148,6 +149,11 @@ class AudioWriter:
             raise AudioError(f"{path}: cannot write '{extension}'; the extensions are {', '.join(WRITTEN_FORMATS)}")
         self.format, default_subtype, rates = WRITTEN_FORMATS[extension]
         self.subtype = default_subtype if subtype is None else subtype
+        try:
+            sample_rate = index(sample_rate)
+        except TypeError as error:
+            wanted = "a whole number of Hz"
+            raise AudioError(f"{path}: the sample rate is {sample_rate!r}; wanted is {wanted}") from error
         if sample_rate < 1 or (rates is not None and sample_rate not in rates):
             wanted = "a positive number of Hz" if rates is None else f"one of {rates} Hz"
             raise AudioError(f"{path}: the sample rate is {sample_rate} Hz, and {extension} takes {wanted}")
@@ -166,20 +172,22 @@ class AudioWriter:
             raise AudioError(f"{self.path}: {self.format} has no subtype '{self.subtype}'; it has {known}")
         with ExitStack() as stack:
             partial = stack.enter_context(write_aside(self.path))
+            self._file = _Watched(stack.enter_context(open(partial, "wb", buffering=0)))
             try:
                 sound = soundfile.SoundFile(
-                    partial, "w", self.sample_rate, self.channels, self.subtype, format=self.format
+                    self._file, "w", self.sample_rate, self.channels, self.subtype, format=self.format
                 )
             except RuntimeError as error:
                 wanted = f"{self.channels} channels at {self.sample_rate} Hz as {self.format} {self.subtype}"
                 raise AudioError(f"{self.path}: libsndfile cannot write {wanted} ({_reason(error)})") from error
-            self._sound = stack.enter_context(sound)
+            stack.callback(self._finish, sound)
+            self._sound = sound
             self._stack = stack.pop_all()
         return self
 
     def write(self, block: Tensor | np.ndarray) -> None:
         """Append a block (C, T) of finite numbers."""
-        samples = torch.as_tensor(block).detach().cpu().numpy()  # (C, T)
+        samples = _array(self.path, block)  # (C, T)
         if samples.ndim != 2 or len(samples) != self.channels:
             raise AudioError(f"{self.path}: a block is ({self.channels}, T), and this has shape {samples.shape}")
         if not np.issubdtype(samples.dtype, np.floating):
@@ -198,7 +206,17 @@ class AudioWriter:
         except (RuntimeError, AssertionError) as error:  # soundfile asserts that everything was written
             place = f"after sample {self.num_samples}"
             raise AudioError(f"{self.path}: writing stopped {place} ({_reason(error)})") from error
+        self._check_written()
         self.num_samples = num_samples
+
+    def _finish(self, sound: "soundfile.SoundFile") -> None:
+        """Close, which writes what encoders hold back; libsndfile says nothing where that fails."""
+        sound.close()
+        self._check_written()
+
+    def _check_written(self) -> None:
+        if self._file.error is not None:
+            raise AudioError(f"{self.path}: cannot be written ({self._file.error.strerror})") from self._file.error
 
     def _encodable(self, samples: np.ndarray) -> np.ndarray:
         """(T, C) floats -> what libsndfile stores without rounding or clipping of its own, which is towards -inf."""
@@ -220,6 +238,39 @@ class AudioWriter:
             self._stack.__exit__(AudioError, error, None)  # removes the partial file
             raise error
         self._stack.__exit__(kind, error, trace)
+
+
+def _array(path: str | Path, audio: Tensor | np.ndarray) -> np.ndarray:
+    """Samples to write as an array, whatever device, strides and byte order they have."""
+    if isinstance(audio, Tensor):
+        audio = audio.detach().cpu().resolve_neg()
+        return audio.float().numpy() if audio.dtype == torch.bfloat16 else audio.numpy()
+    try:
+        array = np.asarray(audio)
+    except ValueError as error:  # rows of different lengths
+        raise AudioError(f"{path}: audio to write is an array or a tensor ({error})") from error
+    if array.dtype.kind not in "fiub":
+        raise AudioError(f"{path}: audio to write is an array or a tensor of floats, not {type(audio).__name__}")
+    return array
+
+
+class _Watched:
+    """A file for libsndfile to write to, which keeps the first error: raised in a callback of C, it would be lost."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.seek, self.tell = file.seek, file.tell
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        """How many bytes were written; if not all could be, fewer, which libsndfile takes for failure."""
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            self.error = self.error or error
+        return len(data) - len(rest)
 
 
 @contextmanager
@@ -258,8 +309,8 @@ def _opened(source: Source) -> Iterator[tuple["soundfile.SoundFile", AudioInfo]]
         else:
             file = source
             name = file.name if isinstance(getattr(file, "name", None), str) else "<file object>"
-            if not file.seekable():
-                raise AudioError(f"{name}: cannot be seeked in; read it into an io.BytesIO first")
+        if not file.seekable():
+            raise AudioError(f"{name}: cannot be seeked in; read it into an io.BytesIO first")
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
         if size == 0:

@@ -213,7 +213,9 @@ class Session(Live[np.ndarray | Tensor, Codes]):
         if not isinstance(chunk, np.ndarray | Tensor):
             raise SessionError(f"a chunk is a {type(chunk).__name__}; wanted is an array (T,) or (C, T)")
         source = open_source(chunk, self._rate, default_rate=self._rate)
-        audio = torch.cat([torch.zeros(source.channels, 0), *source.read(0, source.num_samples)], dim=1)
+        audio = torch.cat(
+            [torch.zeros(source.channels, 0, dtype=torch.float32), *source.read(0, source.num_samples)], dim=1
+        )
         audio = mix_down(audio) if self.settings.channels == "mix" else audio
         if self._numbers["channels"] not in (0, len(audio)):
             raise SessionError(f"a chunk of {len(audio)} channels follows one of {self._numbers['channels']}")

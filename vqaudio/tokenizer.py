@@ -21,6 +21,7 @@ from torch import Tensor
 from vqaudio.checkpoint import CARD_NAME, ModelInfo, load_codec, save_codec
 from vqaudio.codes import Codes, Lengths, frames_between, samples_between
 from vqaudio.coding import coded_frames, decoded_samples
+from vqaudio.device import usable
 from vqaudio.dsp import resampled_length
 from vqaudio.engine import BLOCK_FRAMES, Crew, Side, crew, run_apart, side_by_side
 from vqaudio.io import AudioError
@@ -51,12 +52,9 @@ class AudioTokenizer:
         CheckpointError for a name that does not ship, or a folder that is damaged or no model.
         """
         folder = find_model(name_or_folder)
+        place = usable(device)
         codec, info = load_codec(folder)
-        try:
-            codec.to(device)
-        except (RuntimeError, AssertionError) as error:  # AssertionError: a PyTorch built without that device
-            reason = str(error).splitlines()[0].rstrip(".")
-            raise ValueError(f"device {str(device)!r} cannot be used ({reason})") from error
+        codec.to(place)
         card = folder / CARD_NAME
         return cls(codec, info, card=card.read_text(encoding="utf-8") if card.is_file() else "")
 

@@ -1,6 +1,7 @@
 """vqaudio evaluate, score and compare, as they are typed."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from torch import Tensor
 from tests.tiny import save_tiny
 from vqaudio.cli import main
 from vqaudio.dsp import resample
+from vqaudio.evaluation.codecs import reference_systems
 from vqaudio.evaluation.results import read_rows, read_summary
 from vqaudio.io import read_audio, write_audio
 
@@ -158,3 +160,62 @@ def test_a_wrong_command_line_is_told_before_anything_is_done(
         status = error.code  # type: ignore[assignment]
     assert status in (1, 2) and said in capsys.readouterr().err
     assert not (tmp_path / "out/evaluation.json").exists()
+
+
+def si_sdr_of(out: Path) -> dict[str, float]:
+    return {row["path"]: row["values"]["si_sdr"] for row in read_rows(out) if "si_sdr" in row.get("values", {})}
+
+
+def test_decoded_files_that_have_changed_are_scored_anew(references: Path, tmp_path: Path) -> None:
+    folder, out = decoded(references, tmp_path / "mine"), tmp_path / "out"
+    perfect = folder / "ben/english-mandarin-accent.wav"
+    audio, rate = read_audio(perfect)
+    perfect.unlink()
+    score = ["score", str(references), str(folder), "--out", str(out), *OWN, *HERE]
+    assert main(score) == 1  # one is missing
+    write_audio(perfect, audio + 0.01 * torch.randn(audio.shape, generator=torch.Generator().manual_seed(1)), rate)
+    assert main(score) == 0
+    assert si_sdr_of(out)["ben/english-mandarin-accent.flac"] < 40
+    write_audio(perfect, audio, rate)
+    assert main(score) == 0
+    assert len(si_sdr_of(out)) == 3 and min(si_sdr_of(out).values()) >= 80
+
+
+def test_a_command_whose_file_was_edited_is_another_codec(references: Path, tmp_path: Path) -> None:
+    codec, out = tmp_path / "codec.sh", tmp_path / "out"
+    command = ["evaluate", str(references), "--codec", f"own=sh {codec} {{in}} {{out}}", "--out", str(out), *OWN, *HERE]
+    codec.write_text('cp "$1" "$2"\n')
+    assert main(command) == 0
+    codec.write_text("exit 3\n")
+    assert main(command) == 1
+    assert si_sdr_of(out) == {}
+
+
+def test_another_listener_is_not_taken_for_the_one_before(
+    references: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listener, out = tmp_path / "listener.py", tmp_path / "out"
+    listener.write_text("def hear(audio, sample_rate):\n    return 'one two'\n")
+    score = ["score", str(references), str(references), "--out", str(out), "--metrics", "word_error_rate", *HERE]
+    score += ["--transcribe", f"{listener}:hear"]
+    assert main(score) == 0
+    listener.write_text("def hear(audio, sample_rate):\n    return str(audio.sum())\n")
+    assert main(score) == 1
+    assert "holds an evaluation with another versions" in capsys.readouterr().err
+
+
+def test_codecs_by_name_have_the_bitrates_of_the_kind(references: Path, tmp_path: Path) -> None:
+    arguments = ["evaluate", str(references), "--codec", "opus", "--limit", "1", "--metrics", "si_sdr", *HERE]
+    for kind in ("speech", "music"):
+        assert main([*arguments, "--kind", kind, "--out", str(tmp_path / kind)]) in (0, 1)
+        (system,) = read_summary(tmp_path / kind)["systems"]
+        (wanted,) = [each for each in reference_systems(kind) if each.name == "opus"]
+        assert [point["name"] for point in system["points"]] == [point.name for point in wanted.points], kind
+
+
+def test_a_name_of_any_bytes_is_scored(references: Path, tmp_path: Path) -> None:
+    odd = references / os.fsdecode(b"caf\xe9.flac")
+    (references / "anna/english-1.flac").rename(odd)
+    copies = decoded(references, tmp_path / "copies")
+    assert main(["score", str(references), str(copies), "--out", str(tmp_path / "out"), *OWN, *HERE]) == 0
+    assert odd.name in si_sdr_of(tmp_path / "out") and (tmp_path / "out/report.html").is_file()

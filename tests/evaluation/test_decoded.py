@@ -80,3 +80,19 @@ def test_a_lower_rate_is_told(tmp_path: Path, english: list[Tensor]) -> None:
     (decoded,) = DecodedFolder(str(tmp_path / "a.wav"), "a").decoded("whatever.flac", english[0], RATE).decoded
     assert decoded.problems == ("decoded at 8,000 Hz and scored at 16,000 Hz: nothing is above 4,000 Hz",)
     assert (decoded.sample_rate, decoded.num_bits) == (8_000, None)
+
+
+def test_paths_that_lead_elsewhere_are_looked_for_in_the_folder(tmp_path: Path, english: list[Tensor]) -> None:
+    """Manifests list recordings by absolute paths, or by ones that lead upwards."""
+    for folder, audio in (("rec", english[0]), ("dec", english[1])):
+        (tmp_path / folder).mkdir()
+        write_audio(tmp_path / folder / "a.wav", audio, RATE)
+    deep = tmp_path / "dec" / (tmp_path / "rec").relative_to("/")
+    deep.mkdir(parents=True)
+    write_audio(deep / "b.wav", english[1], RATE)
+    folder = DecodedFolder(str(tmp_path / "dec"), "codec")
+    assert folder.find("../a.wav") == tmp_path / "dec/a.wav"
+    assert folder.find(str(tmp_path / "rec/b.flac")) == deep / "b.wav"
+    with pytest.raises(ValueError, match="there is no decoded file for it"):
+        folder.find(str(tmp_path / "rec/a.wav"))
+    assert unpaired(tmp_path / "dec", ["../a.wav", str(tmp_path / "rec/b.flac")]) == []

@@ -1,6 +1,7 @@
 """Token files through the command line: what `vqaudio encode --layout` writes, and `vqaudio decode` reads."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from tests.tiny import noise, save_tiny, tiny_tokenizer
 from vqaudio import AudioTokenizer, TokenSpace
 from vqaudio.cli import main
 from vqaudio.io import read_audio, write_audio
+from vqaudio.layouts import Flat
 from vqaudio.layouts.files import read_sequences
 
 Captured = pytest.CaptureFixture[str]
@@ -186,5 +188,63 @@ def test_tokens_of_another_model_and_tokens_without_a_space_are_refused(
 def test_lines_that_are_none_are_refused_by_number(tmp_path: Path, line: str, message: str) -> None:
     path = tmp_path / "tokens.jsonl"
     path.write_text(line + "\n")
+    *_, last = read_sequences(path)
     with pytest.raises(ValueError, match=rf"tokens\.jsonl, {message}"):
-        list(read_sequences(path))
+        last.to_codes(TokenSpace.of(tiny_tokenizer("rvq-projected"), Flat(codebook_sizes=(32, 32, 32))))
+
+
+def test_a_bad_line_does_not_cost_the_others_their_turn(tmp_path: Path, model: str, capsys: Captured) -> None:
+    files = write_wavs(tmp_path / "audio")
+    tokens = tmp_path / "tokens"
+    assert main(["encode", *files, "--out", str(tokens), "--model", model, "--layout", "flat"]) == 0
+    lines = (tokens / "tokens.jsonl").read_text().splitlines()
+    (tokens / "tokens.jsonl").write_text("\n".join(["garbage", *lines[:2], '{"name": "../b"}', *lines[2:]]) + "\n")
+    assert main(["decode", str(tokens), "--out", str(tmp_path / "again"), "--model", model]) == 1
+    assert sorted(path.name for path in (tmp_path / "again").iterdir()) == [f"{number}.wav" for number in range(5)]
+    said = capsys.readouterr().err
+    assert "line 1: is no recording" in said and "line 4: is no recording" in said
+
+
+def test_names_of_any_bytes_are_lines_as_well(tmp_path: Path, model: str) -> None:
+    folder, tokens, again = tmp_path / "audio", tmp_path / "tokens", tmp_path / "again"
+    folder.mkdir()
+    names = ["a", os.fsdecode(b"b\xe9"), "c\\d", "日本"]
+    for name in names:
+        write_audio(folder / "x.wav", noise(1, 300), 1_600)
+        (folder / "x.wav").rename(folder / f"{name}.wav")
+    options = ["--model", model, "--workers", "2"]
+    assert main(["encode", str(folder), "--out", str(tokens), *options, "--layout", "flat"]) == 0
+    assert main(["decode", str(tokens), "--out", str(again), *options]) == 0
+    assert {path.stem for path in again.iterdir()} == set(names)
+
+
+@pytest.mark.parametrize("layout", ["parallel", "delay"])
+@pytest.mark.parametrize("num_samples", [500, 0])
+def test_a_stack_of_one_codebook_comes_back_from_text(
+    tmp_path: Path, model: str, layout: str, num_samples: int
+) -> None:
+    write_audio(tmp_path / "a.wav", noise(1, num_samples), 1_600)
+    options = ["--model", model, "--layout", layout, "--codebooks", "1", "--format", "txt"]
+    assert main(["encode", str(tmp_path / "a.wav"), "--out", str(tmp_path / "tokens"), *options]) == 0
+    assert main(["decode", str(tmp_path / "tokens"), "--out", str(tmp_path / "again"), "--model", model]) == 0
+    assert read_audio(tmp_path / "again/a.wav")[0].shape == (1, num_samples)  # a whole number of frames
+
+
+def test_a_run_without_any_result_leaves_what_was_there(tmp_path: Path, model: str) -> None:
+    files = write_wavs(tmp_path / "audio")
+    tokens = tmp_path / "tokens"
+    options = ["--out", str(tokens), "--model", model, "--layout", "flat"]
+    assert main(["encode", *files, *options]) == 0
+    before = (tokens / "tokens.jsonl").read_bytes()
+    assert main(["encode", str(tmp_path / "missing.wav"), *options]) == 1
+    assert (tokens / "tokens.jsonl").read_bytes() == before
+    assert sorted(path.name for path in tokens.iterdir()) == ["space.json", "tokens.jsonl"]
+
+
+def test_a_line_and_a_file_of_one_name_are_told(tmp_path: Path, model: str, capsys: Captured) -> None:
+    files = write_wavs(tmp_path / "audio")
+    options = ["--out", str(tmp_path / "tokens"), "--model", model, "--layout", "flat"]
+    assert main(["encode", *files, *options]) == 0
+    assert main(["encode", f"{files[0]}/1.wav", *options, "--format", "npy"]) == 0
+    assert main(["decode", str(tmp_path / "tokens"), "--out", str(tmp_path / "again"), "--model", model]) == 1
+    assert "tokens.jsonl: its output" in (said := capsys.readouterr().err) and "1.npy too" in said

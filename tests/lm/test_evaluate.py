@@ -1,6 +1,7 @@
 """vqaudio lm sample and evaluate: what is written, how it adds up, and whom the intervals are over."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -71,18 +72,24 @@ def test_a_prompt_of_sound_or_of_codes_is_gone_on_with(model: Path, tokenizer: P
         assert not torch.equal(found.values[..., 20:], codes.values[:, :2, 20:40])
 
 
-def test_what_makes_no_sense_is_refused(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_makes_no_sense_is_refused(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     common = ["lm", "sample", str(model), "--out", str(tmp_path / "out")]
     for more, message in (
         (["--seconds", "0.001"], "less than a frame"),
         (["--temperature", "-1"], "temperature is -1.0"),
         (["--tokenizer", "speech-16k"], "stand for other codes"),
         (["--prompt", str(tmp_path / "none.vqt")], "none.vqt"),
+        (["--device", "cuda:99"], "device 'cuda:99' cannot be used ("),
     ):
         assert main([*common, *more]) == 1
         assert message in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main([*common, "--prompt-seconds", "1"])
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    assert main([*common, "--tokenizer", "speech-16k"]) == 1
+    assert "language models need transformers, which is not installed" in capsys.readouterr().err
 
 
 # ---- evaluation

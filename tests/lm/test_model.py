@@ -148,3 +148,9 @@ def test_impossible_shapes_are_refused() -> None:
         LMConfig(width=18, num_heads=4)
     with pytest.raises(ValueError, match="lie in 0"):
         LMConfig(dropout=1.0)
+
+
+def test_codes_that_are_all_alike_start_a_model_without_nan() -> None:
+    model = small_model("flat")
+    model.start_from([torch.ones(size, 3) for size in model.space.layout.codebook_sizes], generator=torch.Generator())
+    assert all(parameter.isfinite().all() for parameter in model.parameters())

@@ -215,3 +215,13 @@ def test_only_complex_spectra_and_waveforms_hear_a_turned_sign() -> None:
 def test_windows_without_a_number_of_mels_are_refused() -> None:
     with pytest.raises(ValueError, match="2 windows but 1 numbers of mels; give one number per window"):
         MultiScaleMel(RATE, windows=(64, 512), num_mels=(10,))
+
+
+@every_loss
+@pytest.mark.parametrize("num_samples", [1, 7, 256, 257])
+def test_clips_shorter_than_half_a_window_have_a_loss(name: str, num_samples: int) -> None:
+    estimate, reference = noise()[..., :num_samples], noise(seed=1)[..., :num_samples]
+    estimate.requires_grad_()
+    loss = LOSSES[name](estimate, reference)
+    loss.backward()
+    assert loss.isfinite() and loss > 0 and estimate.grad is not None and estimate.grad.isfinite().all()

@@ -122,3 +122,15 @@ def test_fit_fills_the_grid() -> None:
     error = x - level.embed(codes).detach()
     assert error.mean(dim=0).abs().max() < 0.02
     assert error.square().sum() < 0.3 * (x - x.mean(dim=0)).square().sum()
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 7, 8])
+def test_after_the_fit_all_values_of_a_dimension_are_in_use(count: int) -> None:
+    """The mean lies in the middle of the grid, also of a grid that has no middle value."""
+    x = torch.randn(20_000, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([3.0, 2, 1]) + 4.0
+    level = ScalarLevel(3, (count,) * 3)
+    level.fit(x, generator=torch.Generator())
+    uses = torch.bincount(level.select(x), minlength=count**3) / len(x)
+    assert uses.min() > 0
+    perplexity = torch.exp(-(uses * uses.clamp(min=1e-9).log()).sum())
+    assert perplexity > 0.7 * count**3

@@ -1,7 +1,10 @@
 """The average of the weights, and codebooks that are not averaged twice."""
 
+from dataclasses import replace
+
 import torch
 
+from vqaudio.quantize import VQConfig
 from vqaudio.training.average import Average
 from vqaudio.training.recipe import Recipe
 
@@ -32,3 +35,16 @@ def test_no_decay_is_no_average(recipe: Recipe) -> None:
         next(codec.parameters()).add_(1.0)
     average.update(codec, step=1)
     torch.testing.assert_close(average.codec.state_dict(), codec.state_dict())
+
+
+def test_codes_that_learn_by_gradient_are_those_of_the_last_step_too(recipe: Recipe) -> None:
+    codec = replace(
+        recipe.codec, quantizer=VQConfig(dim=recipe.codec.quantizer.dim, codebook_size=8, update="gradient")
+    ).build()
+    average = Average(codec, decay=0.999)
+    vectors = codec.get_parameter("quantizer.table.vectors")
+    with torch.no_grad():
+        vectors[3] = 7.0
+    average.update(codec, step=1000)
+    assert torch.equal(average.codec.get_parameter("quantizer.table.vectors"), vectors)
+    assert not average.codec.get_parameter("quantizer.table.vectors").requires_grad

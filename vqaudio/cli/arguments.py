@@ -71,6 +71,9 @@ def _split_overrides(arguments: Sequence[str]) -> tuple[list[str], dict[str, str
     words, overrides = [], {}
     rest = iter(arguments)
     for word in rest:
+        if word == "--":  # files from here on, whatever they are called
+            words += [word, *rest]
+            break
         key, equals, value = word.removeprefix("--").partition("=")
         if word.startswith("--") and "." in key:
             overrides[key] = value if equals else next(rest, "")

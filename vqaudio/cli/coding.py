@@ -9,7 +9,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from vqaudio.cli.files import Plan, Task, plan
+from vqaudio.cli.files import Plan, Task, normal, plan
 from vqaudio.cli.indexing import IndexedWriter, indexed_writer, manifest_of, plan_manifest
 from vqaudio.cli.reporting import Progress, in_one_sentence, note, run_tasks, say
 from vqaudio.cli.tokens import TokenWriter, recordings, space_for, token_writer, unusable
@@ -108,6 +108,9 @@ def decode(options: Namespace) -> int:
     tokenizer, num_codebooks = load_tokenizer(options)
     if any(task.source.suffix in (".npy", ".txt") for task in todo.tasks):
         note("token files .npy and .txt hold no lengths: their audio is whole frames, at the model's rate")
+    todo = _without_originals(todo)
+    owners = {task.outputs[0]: task.source for task in todo.tasks if task.source.suffix != ".jsonl"}
+    lock = threading.Lock()
     with tokenizer.crew("decode", options.workers) as crew:
         totals = Totals()
 
@@ -123,13 +126,34 @@ def decode(options: Namespace) -> int:
             failures = []
             for found, place in recordings(task.source, task.outputs[0], tokenizer):
                 try:
-                    write(found(), place, progress)
+                    codes = found()
+                    with lock:
+                        owner = owners.setdefault(place, task.source)
+                    if owner != task.source:
+                        raise ValueError(f"{task.source}: its output {place} is that of {owner} too")
+                    write(codes, place, progress)
                 except Exception as error:  # one line must not cost the others their turn
                     failures.append(in_one_sentence(error))
             if failures:
                 raise ValueError("; ".join(failures))
 
         return _run(todo, work, totals, options.out, at_once=crew.capacity)
+
+
+def _without_originals(todo: Plan) -> Plan:
+    """Leave out what would replace a file beside its code file that is older, and so no result of decoding it."""
+    tasks, failures = [], [*todo.failures]
+    for task in todo.tasks:
+        (output,) = task.outputs
+        try:
+            older = output.stat().st_mtime_ns < task.source.stat().st_mtime_ns
+        except OSError:
+            older = False  # one of them is not there, which is for others to say
+        if older and normal(output.parent) == normal(task.source.parent):
+            failures.append(f"{task.source}: {output} is older, and so no result of it; choose another --out")
+        else:
+            tasks.append(task)
+    return Plan(tuple(tasks), tuple(failures))
 
 
 def reconstruct(options: Namespace) -> int:

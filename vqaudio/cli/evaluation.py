@@ -38,7 +38,7 @@ def evaluate(options: Namespace) -> int:
                 raise UsageError(f"--codec {text!r}: a command is given with its name, NAME=CMD {{in}} {{out}}")
             systems.append(CommandCodec(name, template))
         elif text != "none":
-            systems.append(system_from(text))
+            systems.append(system_from(text, kind=selection.kind))
     return _run(systems, selection, options)
 
 

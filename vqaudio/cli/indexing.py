@@ -1,7 +1,6 @@
 """vqaudio encode into code files: what is there already and need not be made again, and the index of it all."""
 
 import hashlib
-import os
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,10 +8,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from vqaudio.cli.files import Plan, Task, planned
+from vqaudio.cli.files import Plan, Task, normal, planned
 from vqaudio.code_index import IndexEntry, Journal
 from vqaudio.codes import Codes
-from vqaudio.data.manifest import Item, Manifest, candidates
+from vqaudio.data.manifest import Item, Manifest, below, candidates
 from vqaudio.tokenizer import AudioTokenizer
 
 CARRIED = ("split", "speaker", "text", "licence")  # from a manifest into the index
@@ -31,18 +30,14 @@ def manifest_of(options: Namespace) -> Manifest:
 
 
 def plan_manifest(manifest: Manifest, out: Path, suffix: str) -> tuple[Plan, dict[Path, Item]]:
-    """Tasks for the items, and the item of each source. Outputs lie as the paths do, without what leads upwards:
-
-    anna/1.flac, ../anna/1.flac and /anna/1.flac are all OUT/anna/1.vqt, whichever other recordings there are.
-    """
+    """Tasks for the items, and the item of each source. Outputs lie as `below` has it: OUT/anna/1.vqt."""
     items = {manifest.locate(item): item for item in manifest.items}
     found: dict[Path, tuple[Path, Path]] = {}
     failures = []
     for path, item in items.items():
-        parts = Path(os.path.normpath(item.path)).parts
-        below = Path(*(part for part in parts if part not in ("..", os.sep)))
-        if below.name:
-            found.setdefault(path.resolve(), (path, below))
+        place = below(item.path)
+        if place.name:
+            found.setdefault(normal(path), (path, place))
         else:
             failures.append(f"{item.path}: is a folder, and the manifest lists it as a recording")
     return planned(found, failures, out, [suffix]), items

@@ -38,7 +38,10 @@ def lm_sample(options: Namespace) -> int:
     if options.prompt is None and options.prompt_seconds is not None:
         raise UsageError("--prompt-seconds goes with --prompt")
     sampling = Sampling(temperature=options.temperature, top_k=options.top_k, top_p=options.top_p, seed=options.seed)
-    found = load_lm(options.model, device=options.device)
+    try:
+        found = load_lm(options.model, device=options.device)
+    except ImportError as error:
+        raise ValueError(str(error)) from error
     tokenizer = AudioTokenizer.from_pretrained(options.tokenizer or found.tokenizer)
     found.model.space.check_codes_of(tokenizer)
     prompt = None
@@ -65,18 +68,22 @@ def lm_evaluate(options: Namespace) -> int:
     from vqaudio.lm.evaluate import evaluate_lm, summary_lines
     from vqaudio.lm.sample import Sampling
 
-    result = evaluate_lm(
-        options.model,
-        options.codes,
-        split=options.split,
-        num_samples=options.samples,
-        seconds=float(options.seconds),
-        prompt_seconds=float(options.prompt_seconds),
-        sampling=Sampling(temperature=options.temperature, top_k=options.top_k, top_p=options.top_p, seed=options.seed),
-        tokenizer=options.tokenizer,
-        clips=options.clips,
-        device=options.device,
-    )
+    sampling = Sampling(temperature=options.temperature, top_k=options.top_k, top_p=options.top_p, seed=options.seed)
+    try:
+        result = evaluate_lm(
+            options.model,
+            options.codes,
+            split=options.split,
+            num_samples=options.samples,
+            seconds=float(options.seconds),
+            prompt_seconds=float(options.prompt_seconds),
+            sampling=sampling,
+            tokenizer=options.tokenizer,
+            clips=options.clips,
+            device=options.device,
+        )
+    except ImportError as error:
+        raise ValueError(str(error)) from error
     with write_aside(options.out) as partial:
         partial.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     say("\n".join(summary_lines(result)))

@@ -27,13 +27,15 @@ def in_one_sentence(error: BaseException, path: Path | str | None = None) -> str
 
 def say(text: str) -> None:
     """A line on standard output, above the progress bar if one is shown."""
-    tqdm.write(text, file=sys.stdout)
-    sys.stdout.flush()
+    if sys.stdout is not None:  # a shell may have closed it
+        tqdm.write(text, file=sys.stdout)
+        sys.stdout.flush()
 
 
 def note(text: str) -> None:
     """A line on standard error, likewise."""
-    tqdm.write(text, file=sys.stderr)
+    if sys.stderr is not None:
+        tqdm.write(text, file=sys.stderr)
 
 
 @contextmanager

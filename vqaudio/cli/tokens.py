@@ -3,7 +3,7 @@
 import threading
 from argparse import Namespace
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
@@ -71,6 +71,7 @@ class TokenWriter:
         self._space, self._out, self._begin_end, self._file = space, out, begin_end, lines
         self._waiting: dict[int, str] = {}  # number of a task -> its line; empty if it failed
         self._next = 0
+        self.num_lines = 0  # of the file for all, so far
         self._lock = threading.Lock()
 
     def has(self, task: Task) -> bool:
@@ -97,19 +98,30 @@ class TokenWriter:
         with self._lock:
             self._waiting[number] = line
             while self._next in self._waiting:
-                self._file.write(self._waiting.pop(self._next))
-                self._next += 1
+                self._next += 1  # before writing: what cannot be written must not stop those behind it
+                if text := self._waiting.pop(self._next - 1):
+                    self._file.write(text)
+                    self.num_lines += 1
+
+
+class _NothingWrittenError(Exception):
+    """So that what was written aside is not put in place."""
 
 
 @contextmanager
 def token_writer(space: TokenSpace, out: Path, options: Namespace) -> Iterator[TokenWriter]:
-    """A writer; the file for all appears when the block ends, complete or not at all."""
+    """A writer; the file for all appears when the block ends, complete or not at all, unless nothing became a line:
+    what was there before is more than that."""
     prepare_folder(space, out)
     if options.format in ("npy", "txt"):
         yield TokenWriter(space, out, begin_end=options.begin_end, lines=None)
         return
-    with write_aside(out / ALL_NAME) as aside, open(aside, "w", encoding="utf-8") as file:
-        yield TokenWriter(space, out, begin_end=options.begin_end, lines=file)
+    with suppress(_NothingWrittenError), write_aside(out / ALL_NAME) as aside:
+        with open(aside, "w", encoding="utf-8") as file:
+            writer = TokenWriter(space, out, begin_end=options.begin_end, lines=file)
+            yield writer
+        if writer.num_lines == 0:
+            raise _NothingWrittenError
 
 
 def recordings(path: Path, output: Path, tokenizer: AudioTokenizer) -> Iterator[tuple[Callable[[], Codes], Path]]:
@@ -118,6 +130,6 @@ def recordings(path: Path, output: Path, tokenizer: AudioTokenizer) -> Iterator[
     space.check_codes_of(tokenizer)
     for sequence in read_sequences(path):
         place = output
-        if path.suffix == ".jsonl":
+        if path.suffix == ".jsonl" and sequence.error is None:
             place = output.parent / f"{sequence.name}{output.suffix}"
         yield partial(sequence.to_codes, space), place

@@ -87,6 +87,15 @@ class Manifest:
         return self.root / item.path
 
 
+def below(path: str) -> Path:
+    """Where results of the recording listed as `path` lie in a folder of their own: without root or what leads upwards.
+
+    anna/1.flac, ../anna/1.flac and /anna/1.flac are all anna/1.flac, whichever other recordings there are.
+    """
+    parts = Path(os.path.normpath(path)).parts
+    return Path(*(part for part in parts if part not in ("..", os.sep)))
+
+
 @dataclass(frozen=True)
 class Dropped:
     """A recording that is left out: the reason in words, and its cause for counting."""

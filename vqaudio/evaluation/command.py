@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vqaudio.evaluation.bounds import check_recording
 from vqaudio.evaluation.programs import TIMEOUT_SECONDS, read_output, run_program, words_of
+from vqaudio.evaluation.recordings import file_sha256
 from vqaudio.evaluation.systems import Decoded, Point, Reconstruction
 from vqaudio.io import write_audio
 
@@ -70,7 +71,9 @@ class CommandCodec:
         return None
 
     def about(self) -> dict[str, Any]:
-        return {"command": self.template, "program": shutil.which(self.program) or "not found"}
+        """With the hashes of the files that the command names: edited, it is another codec."""
+        files = {word: file_sha256(Path(word)) for word in shlex.split(self.template) if Path(word).is_file()}
+        return {"command": self.template, "program": shutil.which(self.program) or "not found", "files": files}
 
     def reconstruct(self, audio: Tensor, sample_rate: int) -> Reconstruction:
         """Decoded at the rate of the file at {out}."""

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from vqaudio.data.manifest import below
 from vqaudio.dsp import mix_down, resample
 from vqaudio.evaluation.systems import Decoded, Point, Reconstruction
 from vqaudio.io import AUDIO_EXTENSIONS, read_audio
@@ -53,7 +54,7 @@ class DecodedFolder:
         """The decoded file for the recording listed as `path`. ValueError if there is none, or more than one."""
         if Path(self.folder).is_file():
             return Path(self.folder)
-        base = Path(self.folder) / Path(path).with_suffix("")
+        base = Path(self.folder) / below(path).with_suffix("")
         found = [file for file in sorted(base.parent.glob("*")) if file.stem == base.name and _is_audio(file)]
         if not found:
             raise ValueError(f"there is no decoded file for it: {path} would be {base.name}.* in {self.folder}")
@@ -127,6 +128,6 @@ def _is_audio(file: Path) -> bool:
 
 def unpaired(folder: Path, paths: list[str]) -> list[str]:
     """Audio files below `folder` that no recording in `paths` is the reference of, by their paths below it."""
-    known = {Path(path).with_suffix("").as_posix() for path in paths}
+    known = {below(path).with_suffix("").as_posix() for path in paths}
     files = (file.relative_to(folder) for file in sorted(folder.rglob("*")) if _is_audio(file))
     return [file.as_posix() for file in files if file.with_suffix("").as_posix() not in known]

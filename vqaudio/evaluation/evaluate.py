@@ -69,14 +69,19 @@ def evaluate(
     problems: list[dict[str, Any]] = []
     hashes = _hashes(selection.recordings, problems)
     able = [system for system in systems if system.missing() is None]
-    identities = {system.name: _identity(system) for system in systems}
+    identities = {
+        (system.name, recording.path): f"{identity}{_made_of(system, recording)}"
+        for system in able
+        for identity in [_identity(system)]
+        for recording in selection.recordings
+    }
     with Journal(out, _conditions(selection, rate, measures)) as journal:
         _work_off(able, selection.recordings, hashes, identities, journal, rate, measures, options)
         units = {
             system.name: [
                 journal.units[key]
                 for recording in selection.recordings
-                if (key := _key(identities[system.name], recording, hashes)) in journal.units
+                if (key := _key(identities[system.name, recording.path], recording, hashes)) in journal.units
             ]
             for system in able
         }
@@ -94,7 +99,7 @@ def _work_off(
     systems: Sequence[System],
     recordings: Sequence[Recording],
     hashes: dict[str, str],
-    identities: dict[str, str],
+    identities: dict[tuple[str, str], str],
     journal: Journal,
     rate: int,
     measures: Sequence[Measure],
@@ -108,7 +113,8 @@ def _work_off(
         (recording, system)
         for recording in order
         for system in systems
-        if _key(identities[system.name], recording, hashes) not in journal.units
+        if (unit := journal.units.get(_key(identities[system.name, recording.path], recording, hashes))) is None
+        or unit.failed  # which may have been the machine's fault
     ]
     total = len(readable) * len(systems)
     done = total - len(jobs)
@@ -118,7 +124,7 @@ def _work_off(
         recording, system = jobs[number]
         if not unit.sha256:  # its process died before it could tell
             unit = Unit(system=unit.system, path=unit.path, sha256=hashes[recording.path], failed=unit.failed)
-        journal.add(identities[system.name], unit)
+        journal.add(identities[system.name, recording.path], unit)
         done += 1
         if options.progress is not None:
             options.progress(done, total, f"{system.name}: {recording.path}")
@@ -132,6 +138,16 @@ def _identity(system: System) -> str:
     """Name and facts: a model that was trained on, or another version of a program, is another system."""
     facts = json.dumps([system.about(), [point.name for point in system.points]], sort_keys=True, default=str)
     return f"{system.name} {hashlib.sha256(facts.encode()).hexdigest()[:16]}"
+
+
+def _made_of(system: System, recording: Recording) -> str:
+    """The hash of the decoded file, if there is one: replaced or added, it is scored anew."""
+    if not isinstance(system, DecodedFolder):
+        return ""
+    try:
+        return f" {file_sha256(system.find(recording.path))}"
+    except (ValueError, OSError):  # that it is not there, or cannot be read, is said when it is scored
+        return ""
 
 
 def _hashes(recordings: Sequence[Recording], problems: list[dict[str, Any]]) -> dict[str, str]:

@@ -38,7 +38,7 @@ class Journal:
             whole += len(line)
         with self.path.open("ab") as file:
             file.truncate(whole)
-        self._file = self.path.open("a", encoding="utf-8", newline="\n")
+        self._file = self.path.open("a", encoding="utf-8", errors="backslashreplace", newline="\n")
         if not whole:
             self._write({"conditions": dict(conditions)})
 

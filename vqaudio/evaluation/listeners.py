@@ -18,6 +18,7 @@ import numpy as np
 
 from vqaudio.evaluation.external import finite, higher
 from vqaudio.evaluation.measures import Measure, NotMeasuredError, Value
+from vqaudio.evaluation.recordings import file_sha256
 
 Transcribe = Callable[[np.ndarray, int], str]
 Embed = Callable[[np.ndarray, int], Any]
@@ -45,6 +46,7 @@ def word_error_rate(transcribe: str | Transcribe, *, sample_rate: int | None = 1
         kinds=("speech",),
         sample_rate=sample_rate,
         compute=partial(_word_error_rate, _checked(transcribe)),
+        versions={"word_error_rate": _version_of(transcribe)},
     )
 
 
@@ -59,6 +61,7 @@ def speaker_similarity(embed: str | Embed, *, sample_rate: int | None = 16_000) 
         kinds=("speech",),
         sample_rate=sample_rate,
         compute=partial(_speaker_similarity, _checked(embed)),
+        versions={"speaker_similarity": _version_of(embed)},
     )
 
 
@@ -107,6 +110,13 @@ def _heard_in_bytes(source: str | Callable[[np.ndarray, int], Any], samples: byt
 
 def _name_of(source: Any) -> str:
     return source if isinstance(source, str) else getattr(source, "__qualname__", type(source).__name__)
+
+
+def _version_of(source: Any) -> str:
+    """The name, and of a file its hash, so that values of another listener are not taken for those of this one."""
+    name = _name_of(source)
+    file = Path(name.rpartition(":")[0])
+    return f"{name} {file_sha256(file)[:16]}" if isinstance(source, str) and file.is_file() else name
 
 
 def words(text: str) -> list[str]:

@@ -70,7 +70,8 @@ def write_results(folder: Path, summary: Mapping[str, Any], rows: Sequence[Row])
     text = re.sub(r"\[\n\s+([-\d,\s]+?)\s+\]", lambda found: f"[{' '.join(found[1].split())}]", text)
     for name, content in ((ROWS_NAME, "".join(lines)), (SUMMARY_NAME, text)):
         with write_aside(folder / name) as partial:
-            partial.write_text(content, encoding="utf-8", newline="\n")
+            # of names that are no UTF-8, the escapes that this writes are those of JSON
+            partial.write_text(content, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 def read_summary(folder: str | Path) -> Summary:

@@ -11,12 +11,13 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from vqaudio.code_index import stays_below
 from vqaudio.codes import Codes, CodesError
 from vqaudio.io import write_aside
 from vqaudio.layouts.index_map import TokenError
@@ -35,11 +36,17 @@ class Sequence:
     place: str  # for messages: the file, and in .jsonl the line
     tokens: Any
     lengths: dict[str, Any]  # those of LENGTHS; empty where the format has no place for them
+    error: TokenError | None = None  # why this line is no recording
 
     def to_codes(self, space: TokenSpace, *, invalid: Policy = "refuse") -> Codes:
         """The codes, of one channel; what is wrong with them is said with the place."""
+        if self.error is not None:
+            raise self.error
+        tokens = self.tokens
+        if space.layout.stacked and isinstance(tokens, list) and not (tokens and isinstance(tokens[0], list)):
+            tokens = [tokens]  # a text file of one line does not say that it is a stack of one
         try:
-            return space.to_codes(self.tokens, invalid=invalid, **self.lengths)
+            return space.to_codes(tokens, invalid=invalid, **self.lengths)
         except (TokenError, CodesError) as error:
             raise TokenError(f"{self.place}: {error}") from error
 
@@ -53,10 +60,10 @@ def find_space(path: Path) -> Path:
 
 
 def json_line(name: str, codes: Codes, tokens: Tensor) -> str:
-    """The line of one recording, with its line feed."""
+    """The line of one recording, with its line feed. ASCII, so that file names of any bytes survive."""
     lengths = {key: getattr(codes, key) for key in LENGTHS}
     entry = {"name": name, "tokens": tokens.tolist(), "num_frames": codes.num_frames, **lengths}
-    return json.dumps(entry, separators=(",", ":"), ensure_ascii=False) + "\n"
+    return json.dumps(entry, separators=(",", ":")) + "\n"
 
 
 def write_sequence(path: Path, tokens: Tensor) -> None:
@@ -73,7 +80,8 @@ def write_sequence(path: Path, tokens: Tensor) -> None:
 
 
 def read_sequences(path: Path) -> Iterator[Sequence]:
-    """The recordings of a token file; TokenError, with the file and line, for what is none."""
+    """The recordings of a token file; TokenError, with the file and line, for what is none: in a .jsonl from its
+    `to_codes`, so that one line does not cost the others their turn."""
     if path.suffix == ".jsonl":
         yield from _read_lines(path)
         return
@@ -96,9 +104,13 @@ def _read_lines(path: Path) -> Iterator[Sequence]:
         with open(path, encoding="utf-8") as file:
             for number, line in enumerate(file, start=1):
                 place = f"{path}, line {number}"
-                sequence = _from_line(line, place)
-                if sequence.name in names:
-                    raise TokenError(f"{place}: name {sequence.name!r} was there before")
+                try:
+                    sequence = _from_line(line, place)
+                    if sequence.name in names:
+                        raise TokenError(f"{place}: name {sequence.name!r} was there before")
+                except TokenError as error:
+                    yield Sequence("", place, None, {}, error)
+                    continue
                 names.add(sequence.name)
                 yield sequence
     except OSError as error:
@@ -114,11 +126,6 @@ def _from_line(line: str, place: str) -> Sequence:
         lengths = {key: entry[key] for key in LENGTHS if key in entry}
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise TokenError(f"{place}: is no recording; wanted is JSON with name and tokens") from error
-    if not isinstance(name, str) or not _stays_below(name):
+    if not isinstance(name, str) or not stays_below(name):
         raise TokenError(f"{place}: name is {name!r}; it is a relative path, and stays below the folder of results")
     return Sequence(name, place, tokens, lengths)
-
-
-def _stays_below(name: str) -> bool:
-    path = PurePosixPath(name)
-    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\\" not in name

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vqaudio.config import from_dict, to_dict
+from vqaudio.device import usable
 from vqaudio.io import write_aside
 from vqaudio.layouts import TokenSpace
 from vqaudio.layouts.space import SPACE_NAME
@@ -96,7 +97,7 @@ class LanguageModel(nn.Module):
             D = vectors.shape[1]
             rotation = torch.linalg.qr(torch.randn(max(D, width), max(D, width), generator=generator)).Q[:D, :width]
             centred = (vectors - vectors.mean(dim=0)) @ rotation
-            centred = centred / centred.pow(2).mean().sqrt()
+            centred = centred / centred.pow(2).mean().sqrt().clamp_min(1e-12)  # codes may be all alike
             row = k if layout.stacked else 0
             first = row * V + layout.code_offsets[k]
             places = slice(first, first + len(vectors))
@@ -231,7 +232,7 @@ def save_lm(
 
 def load_lm(folder: str | Path, *, device: str | torch.device = "cpu") -> LMFolder:
     """Read a model's folder, in evaluation mode. ValueError names what is missing or foreign."""
-    folder = Path(folder)
+    folder, place = Path(folder), usable(device)
     try:
         document = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
     except OSError as error:
@@ -252,4 +253,4 @@ def load_lm(folder: str | Path, *, device: str | torch.device = "cpu") -> LMFold
         model.load_state_dict({name: value.float() for name, value in state.items()})
     except Exception as error:
         raise ValueError(f"{folder / WEIGHTS_NAME}: weights that do not fit {CONFIG_NAME}: {error}") from error
-    return LMFolder(model.to(device).eval(), document["tokenizer"], document["about"])
+    return LMFolder(model.to(place).eval(), document["tokenizer"], document["about"])

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from vqaudio.code_index import read_index
 from vqaudio.config import to_dict
+from vqaudio.device import usable
 from vqaudio.layouts import Delay, Flat, TokenSpace
 from vqaudio.lm.config import LMOptimizerConfig, LMRecipe
 from vqaudio.lm.dataset import PackedDataset, Tracks
@@ -96,6 +97,7 @@ def train_lm(
     out = Path(out)
     if resume == "never" and checkpoints(out):
         raise ValueError(f"{out} already holds a run; continue it with --resume auto, or choose another --out")
+    usable(device)
     folder, made_of = CodeFolder(codes), folder_hash(codes)
     tokenizer = AudioTokenizer.from_pretrained(recipe.tokenizer)
     space_of(recipe, tokenizer).check_codes_of(folder)

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vqaudio.dsp import mel_filterbank
 
@@ -9,8 +10,14 @@ _COMPRESSION = 0.3  # exponent
 
 
 def stft(audio: Tensor, window: Tensor) -> Tensor:
-    """(B, 1, T) -> complex (B, F, frames): hop a quarter of the window, reflected edges, as descript-audio-codec."""
+    """(B, 1, T) -> complex (B, F, frames): hop a quarter of the window, reflected edges, as descript-audio-codec.
+
+    Zeros follow what is not longer than half a window.
+    """
     size = len(window)
+    missing = size // 2 + 1 - audio.shape[-1]  # edges are reflected, and a clip shorter than them cannot be
+    if missing > 0:
+        audio = F.pad(audio, (0, missing))
     return torch.stft(audio[:, 0], size, hop_length=size // 4, window=window, return_complex=True)
 
 

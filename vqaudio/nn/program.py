@@ -234,7 +234,7 @@ class _Buffers:
             room = self._headroom.get(value, 0)
             size = (room + value.length) * value.channels
             free = [] if room else self._free.get(size, [])
-            self._memory[value] = free.pop() if free else torch.zeros(size)
+            self._memory[value] = free.pop() if free else torch.zeros(size, dtype=torch.float32)
         memory = self._memory[value].view(-1, value.channels)
         return memory[len(memory) - value.length - history :]
 

@@ -53,11 +53,16 @@ class ScalarLevel(nn.Module):
 
     def _bounded(self, residual: Tensor) -> Tensor:
         """(M, D) -> (M, d) in the units of grid steps, so that rounding lands on exactly levels[i] values (eq. 1)."""
-        half = (self.steps - 1) * (1 + 1e-3) / 2
-        offset = (self.steps % 2 == 0).to(residual.dtype) * 0.5  # even counts have no middle value
-        shift = torch.atanh(offset / half)
+        half, offset, shift = self._bounds()
         out: Tensor = torch.tanh(self.project_in(residual) + shift) * half - offset
         return out
+
+    def _bounds(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Of each dimension: half the width of the grid, and, as even counts have no middle value, what is between the
+        middle and grid point 0, in steps and before the tanh."""
+        half = (self.steps - 1) * (1 + 1e-3) / 2
+        offset = (self.steps % 2 == 0).float() * 0.5
+        return half, offset, torch.atanh(offset / half)
 
     def _grid(self, digits: Tensor) -> Tensor:
         """Digits 0 … levels - 1 -> grid points in about [-1, 1]."""
@@ -101,7 +106,8 @@ class ScalarLevel(nn.Module):
         """Principal directions at a scale that fills the grid: one standard deviation falls at tanh(1) = 0.76."""
         mean, scales, directions = principal_directions(residual, len(self.steps))
         self.project_in.weight.copy_((directions / scales).t())
-        self.project_in.bias.copy_(-(mean @ directions) / scales)
+        # The mean falls in the middle of the grid; at grid point 0, one of two values would never be used.
+        self.project_in.bias.copy_(-(mean @ directions) / scales - self._bounds()[2])
         read_out(self.project_out, self._grid_points(residual), residual)
 
     def _grid_points(self, residual: Tensor) -> Tensor:

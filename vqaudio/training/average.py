@@ -5,6 +5,7 @@ import copy
 import torch
 
 from vqaudio.models import Codec
+from vqaudio.quantize import Codebook
 
 # Until this many steps have passed the window is shorter, or the average would still be the random start.
 _SHORT = 10
@@ -13,9 +14,9 @@ _SHORT = 10
 class Average:
     """`codec` is the averaged one, in evaluation mode and without gradients.
 
-    Codebooks that learn by moving averages are those of the last step: they are averages already, and one that is
-    revived here and there in the window would be averaged over places that have nothing to do with each other. A decay
-    of 0 makes the average the codec itself.
+    Codes are those of the last step: in codebooks that learn by moving averages they are averages already, and one that
+    is revived here and there in the window would be averaged over places that have nothing to do with each other. A
+    decay of 0 makes the average the codec itself.
     """
 
     def __init__(self, codec: Codec, decay: float) -> None:
@@ -30,3 +31,6 @@ class Average:
             value.lerp_(new, 1.0 - decay)
         for kept, newest in zip(self.codec.buffers(), codec.buffers(), strict=True):
             kept.copy_(newest)
+        for mine, module in zip(self.codec.modules(), codec.modules(), strict=True):
+            if isinstance(mine, Codebook) and mine.update == "gradient":
+                mine.vectors.data.copy_(module.get_parameter("vectors"))

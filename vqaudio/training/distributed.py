@@ -7,6 +7,8 @@ from contextlib import contextmanager
 import torch
 import torch.distributed as dist
 
+from vqaudio.device import usable
+
 
 @contextmanager
 def joined(device: str) -> Iterator[torch.device]:
@@ -17,7 +19,7 @@ def joined(device: str) -> Iterator[torch.device]:
     started = "WORLD_SIZE" in os.environ and "RANK" in os.environ
     if device == "cuda" and started:
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-    place = _usable(device)
+    place = usable(device)
     if started and place.type == "cuda":
         torch.cuda.set_device(place)
     if not started or dist.is_initialized():
@@ -28,10 +30,3 @@ def joined(device: str) -> Iterator[torch.device]:
         yield place
     finally:
         dist.destroy_process_group()
-
-
-def _usable(device: str) -> torch.device:
-    try:
-        return torch.zeros(1, device=device).device
-    except (RuntimeError, AssertionError) as error:  # AssertionError: a PyTorch built without that device
-        raise ValueError(f"device {device!r} cannot be used ({str(error).splitlines()[0]})") from error

@@ -62,7 +62,7 @@ def write_report(folder: str | Path, *, out: str | Path | None = None, figures: 
     path = evaluation.folder / PAGE_NAME if out is None else Path(out)
     text = page_html(evaluation, note=note)
     with write_aside(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
     return path
 
 
