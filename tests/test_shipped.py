@@ -27,6 +27,7 @@ RECIPES = {
     "speech-16k-single-v1": "speech_16k_single",
     "speech-16k-single-v2": "speech_16k_single_gpu",
     "music-44k-v1": "music_44k",
+    "music-44k-v2": "music_44k_unprojected",
 }
 SPEECH = ("english-1.flac", "english-2.flac", "english-mandarin-accent.flac", "french-2.opus")
 
