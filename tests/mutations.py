@@ -63,6 +63,55 @@ class Mutation:
 
 MUTATIONS = (
     Mutation(
+        "what could not be written at the end of a file goes unnoticed",
+        "vqaudio/io.py",
+        "            self.error = self.error or error",
+        "            pass",
+        ("tests/test_io.py::test_a_full_disk_is_told_and_leaves_what_was_there",),
+    ),
+    Mutation(
+        "links to one content are one recording",
+        "vqaudio/cli/files.py",
+        "found.setdefault(normal(path), (path, relative))",
+        "found.setdefault(_real(path), (path, relative))",
+        ("tests/test_cli.py::test_links_are_recordings_of_their_own",),
+    ),
+    Mutation(
+        "originals beside their codes are replaced",
+        "vqaudio/cli/coding.py",
+        "        if older and normal",
+        "        if False and normal",
+        ("tests/test_cli.py::test_decoding_beside_the_originals_leaves_them",),
+    ),
+    Mutation(
+        "one bad line costs all that follow",
+        "vqaudio/layouts/files.py",
+        'yield Sequence("", place, None, {}, error)',
+        "raise error",
+        ("tests/layouts/test_token_files.py::test_a_bad_line_does_not_cost_the_others_their_turn",),
+    ),
+    Mutation(
+        "recordings listed by absolute paths scored beside themselves",
+        "vqaudio/evaluation/decoded.py",
+        "base = Path(self.folder) / below(path).with_suffix",
+        "base = Path(self.folder) / Path(path).with_suffix",
+        ("tests/evaluation/test_decoded.py::test_paths_that_lead_elsewhere_are_looked_for_in_the_folder",),
+    ),
+    Mutation(
+        "decoded files that were replaced keep their scores",
+        "vqaudio/evaluation/evaluate.py",
+        "    if not isinstance(system, DecodedFolder):\n        return",
+        "    if True:\n        return",
+        ("tests/evaluation/test_commands.py::test_decoded_files_that_have_changed_are_scored_anew",),
+    ),
+    Mutation(
+        "a grid of two values has its mean on one of them",
+        "vqaudio/quantize/fsq.py",
+        " / scales - self._bounds()[2])",
+        " / scales)",
+        ("tests/quantize/test_fsq.py::test_after_the_fit_all_values_of_a_dimension_are_in_use",),
+    ),
+    Mutation(
         "a split code that keeps its count beside its twin",
         "vqaudio/quantize/vq.py",
         "share = self.ema_counts / (1 + torch.bincount(owners, minlength=self.size))",
