@@ -79,4 +79,5 @@ def file_sha256(path: Path) -> str:
 
 def list_sha256(hashes: Sequence[tuple[str, str]]) -> str:
     """Of (path, hash) pairs in their order: two evaluations with the same one are of the same bytes."""
-    return hashlib.sha256("".join(f"{digest}  {path}\n" for path, digest in hashes).encode(errors="surrogateescape")).hexdigest()
+    text = "".join(f"{digest}  {path}\n" for path, digest in hashes)
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()  # names may be of any bytes
