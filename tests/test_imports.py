@@ -30,6 +30,7 @@ PACKAGE = ROOT / "vqaudio"
 STEPS = {
     "config": 0,
     "containers": 0,
+    "device": 0,
     "io": 0,
     "dsp": 0,
     "ranks": 0,

@@ -255,9 +255,9 @@ def _visqol(name: str, mapper: str, estimate: np.ndarray, reference: np.ndarray,
     _check_audible(estimate, reference)
     with _loading("visqol-python"):
         from visqol.audio_utils import AudioSignal
-    manager = _visqol_manager(mapper)
     try:
-        with _one_numba_thread():
+        with _one_numba_thread():  # also while it is made, which runs numba's functions
+            manager = _visqol_manager(mapper)
             result = manager.run_from_signals(AudioSignal(reference, sample_rate), AudioSignal(estimate, sample_rate))
     except IndexError as error:  # there is no first of no patches
         raise NotMeasuredError("ViSQOL finds no speech in the reference, or less than 0.7 s") from error
