@@ -255,14 +255,14 @@ def _visqol(name: str, mapper: str, estimate: np.ndarray, reference: np.ndarray,
     _check_audible(estimate, reference)
     with _loading("visqol-python"):
         from visqol.audio_utils import AudioSignal
-    try:
-        with _one_numba_thread():  # also while it is made, which runs numba's functions
-            manager = _visqol_manager(mapper)
+    with _one_numba_thread():  # also while the manager is made, which runs numba's functions
+        manager = _visqol_manager(mapper)
+        try:
             result = manager.run_from_signals(AudioSignal(reference, sample_rate), AudioSignal(estimate, sample_rate))
-    except IndexError as error:  # there is no first of no patches
-        raise NotMeasuredError("ViSQOL finds no speech in the reference, or less than 0.7 s") from error
-    except ValueError as error:
-        raise NotMeasuredError(f"ViSQOL: {str(error)[:1].lower()}{str(error)[1:]}") from error
+        except IndexError as error:  # there is no first of no patches
+            raise NotMeasuredError("ViSQOL finds no speech in the reference, or less than 0.7 s") from error
+        except ValueError as error:
+            raise NotMeasuredError(f"ViSQOL: {str(error)[:1].lower()}{str(error)[1:]}") from error
     return finite({name: result.moslqo})
 
 
