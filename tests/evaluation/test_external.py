@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -90,6 +91,18 @@ def test_more_noise_scores_lower(scores: dict[int | None, dict[str, float]], nam
     falling = [scores[snr][name] for snr in (None, *SNRS_DB) if name in scores[snr]]
     assert len(falling) >= 3
     assert falling == sorted(set(falling), reverse=True)
+
+
+def test_numba_that_starts_leaves_the_number_of_threads_alone() -> None:
+    """Its layer takes all threads, torch's too, when it is first asked for anything: once in a process."""
+    code = (
+        "import torch; torch.set_num_threads(1); torch.get_num_threads()\n"
+        "from vqaudio.evaluation.external import _one_numba_thread\n"
+        "with _one_numba_thread(): pass\n"
+        "assert torch.get_num_threads() == 1, torch.get_num_threads()"
+    )
+    unlimited = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    subprocess.run([sys.executable, "-c", code], check=True, env={**unlimited, "NUMBA_NUM_THREADS": "2"})
 
 
 @pytest.mark.parametrize("threads", [1, 2])

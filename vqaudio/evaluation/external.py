@@ -271,7 +271,8 @@ def _one_numba_thread() -> Iterator[None]:
     """Numba at one thread, and torch, whose number numba's OpenMP layer overwrites with its own, as it was."""
     import numba
 
-    numba_threads, torch_threads = numba.get_num_threads(), torch.get_num_threads()
+    torch_threads = torch.get_num_threads()  # before numba is asked for its own, which starts its layer
+    numba_threads = numba.get_num_threads()
     numba.set_num_threads(1)
     try:
         yield
