@@ -477,3 +477,14 @@ def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path, model: str) -> 
     result = shell(f"{encode} < {tmp_path / 'in'} | {decode} | head -c 100; echo _${{PIPESTATUS[*]}}")
     assert result.stderr == b""
     assert len(result.stdout) == 100 + len("_1 1 0\n") and result.stdout.endswith(b"_1 1 0\n")
+
+
+@pytest.mark.parametrize("closed", ["stdin", "stdout"])
+@pytest.mark.parametrize("command", ["encode", "decode"])
+def test_a_closed_pipe_is_told(
+    model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], closed: str, command: str
+) -> None:
+    monkeypatch.setattr(sys, closed, None)
+    with pytest.raises(SystemExit):
+        main([command, "--stream", "--model", model])
+    assert "from standard input to standard output, and one of them is closed" in capsys.readouterr().err

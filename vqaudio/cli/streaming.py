@@ -94,6 +94,8 @@ def decode_stream(options: Namespace) -> int:
 def _check(options: Namespace) -> None:
     if options.files or options.out:
         raise UsageError("--stream goes from standard input to standard output, so it takes neither files nor --out")
+    if sys.stdin is None or sys.stdout is None:
+        raise UsageError("--stream goes from standard input to standard output, and one of them is closed")
     unsuited = {name: getattr(options, name, None) for name in ("start", "end", "workers", "format")}
     for name, given in unsuited.items():
         if given is not None:

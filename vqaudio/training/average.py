@@ -27,10 +27,9 @@ class Average:
     def update(self, codec: Codec, step: int) -> None:
         """After step number `step` of the run, counted from 1."""
         decay = min(self.decay, step / (step + _SHORT)) if self.decay else 0.0
-        for value, new in zip(self.codec.parameters(), codec.parameters(), strict=True):
-            value.lerp_(new, 1.0 - decay)
+        for mine, module in zip(self.codec.modules(), codec.modules(), strict=True):
+            learns_codes = isinstance(mine, Codebook) and mine.update == "gradient"
+            for value, new in zip(mine.parameters(recurse=False), module.parameters(recurse=False), strict=True):
+                value.lerp_(new, 1.0 if learns_codes else 1.0 - decay)
         for kept, newest in zip(self.codec.buffers(), codec.buffers(), strict=True):
             kept.copy_(newest)
-        for mine, module in zip(self.codec.modules(), codec.modules(), strict=True):
-            if isinstance(mine, Codebook) and mine.update == "gradient":
-                mine.vectors.data.copy_(module.get_parameter("vectors"))
