@@ -2,6 +2,7 @@
 
     python recipes/study/run.py --packs packs/ --out study/ --minutes 12                # all rows of rows.toml
     python recipes/study/run.py --packs packs/ --out study/ --steps 600 --rows fsq simvq
+    python recipes/study/run.py --base recipes/study/base_gpu.toml --device cuda …     # with --steps: several rows at once
     python recipes/study/run.py --table                                                # from results.json, nothing run
 
 Every row is `base.toml` with some settings changed (`rows.toml`), trained from random weights with the same seeds on
@@ -9,15 +10,19 @@ the same batches, and scored on the same recordings by `vqaudio evaluate`. The b
 many steps as fit into the minutes at its own cost of a step. That cost is not read off a clock alone, since other work
 on the machine would then be a row's fortune: steps of the row and of the base alternate, the ratio of their medians is
 the row's cost, and minutes are those of the base when it was first measured (`pace.json`). With --steps all rows get
-the same number of steps instead, and their costs are only noted.
+the same number of steps instead, and their costs are only noted: so on a GPU that rows share, where no row's clock is
+its own.
 
-A row that is done is not done again; one that was stopped goes on. Results go to `results.json` in the output folder:
+A row that is done is not done again; one that was stopped goes on. With --until plan or train it ends before, and goes
+on from there another time, or on another machine where its folder has been brought. Results go to `results.json` in the output folder:
 settings, steps, seconds, the last validation, and the means of the test split. `--publish` puts them among those beside
 this file, which may be of other budgets and then stand in lines of their own, and draws their plot.
 """
 
 import argparse
+import itertools
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -38,8 +43,10 @@ from vqaudio.training.recipe import Recipe, load_recipe
 from vqaudio.training.step import Objective, Plan, train_step
 
 HERE = Path(__file__).resolve().parent
-BASE, ROWS, RESULTS, PLOT = (HERE / name for name in ("base.toml", "rows.toml", "results.json", "plot.png"))
+BASE, BASE_GPU, ROWS = (HERE / name for name in ("base.toml", "base_gpu.toml", "rows.toml"))
+RESULTS, PLOT = HERE / "results.json", HERE / "plot.png"
 ROUNDS = 20  # of alternating steps, the first of which does not count
+MARKS = (("x", "#888a85"), ("o", "#3465a4"), ("D", "#cc0000"), ("s", "#73d216"))  # of budgets in the plot
 MEASURES = {
     "pesq_wb": ("PESQ-WB", 2),
     "stoi": ("STOI", 3),
@@ -88,15 +95,16 @@ def read_rows(path: Path = ROWS) -> list[Row]:
 class Stepper:
     """Takes steps of a recipe that are thrown away, and times them."""
 
-    def __init__(self, recipe: Recipe, packs: Path) -> None:
+    def __init__(self, recipe: Recipe, packs: Path, device: str = "cpu") -> None:
         self.recipe = recipe
-        self.learners = build_learners(recipe, None, torch.device("cpu"))
-        self.objective = Objective(recipe.losses, recipe.codec.sample_rate)
+        self.device = torch.device(device)
+        self.learners = build_learners(recipe, None, self.device)
+        self.objective = Objective(recipe.losses, recipe.codec.sample_rate).to(self.device)
         data = recipe.data
         sampler = CropSampler(
             PackedAudio(packs, "train"), crop_samples=recipe.crop_samples, batch_size=data.batch_size, seed=0
         )
-        self.audio = sampler.batch(0).audio
+        self.audio = sampler.batch(0).audio.to(self.device)
 
     def seconds(self, *, play: bool = False) -> float:
         begin = time.monotonic()
@@ -108,12 +116,16 @@ class Stepper:
             discriminators=self.learners.discriminators,
             generator=torch.Generator().manual_seed(0),
         )
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
         return time.monotonic() - begin
 
 
-def relative_cost(recipe: Recipe, base: Recipe, packs: Path, *, rounds: int = ROUNDS) -> tuple[float, float]:
+def relative_cost(
+    recipe: Recipe, base: Recipe, packs: Path, device: str = "cpu", *, rounds: int = ROUNDS
+) -> tuple[float, float]:
     """A step of `recipe` in steps of `base`, on average over its stages, and the seconds of one of `base`."""
-    ours, theirs = Stepper(recipe, packs), Stepper(base, packs)
+    ours, theirs = Stepper(recipe, packs, device), Stepper(base, packs, device)
     plain, played, other = [], [], []
     for _ in range(rounds):
         other.append(theirs.seconds())
@@ -145,9 +157,10 @@ def base_pace(out: Path, measured: float) -> float:
 # ---- a row
 
 
-def train(row: Row, seed: int, steps: int, packs: Path, folder: Path) -> None:
-    command = [sys.executable, "-m", "vqaudio.cli", "train", str(BASE), "--packs", str(packs), "--out", str(folder)]
-    command += ["--steps", str(steps), "--resume", "auto", "--seed", str(seed)]
+def train(row: Row, seed: int, steps: int, folder: Path, options: argparse.Namespace) -> None:
+    command = [sys.executable, "-m", "vqaudio.cli", "train", str(options.base), "--packs", str(options.packs)]
+    command += ["--out", str(folder), "--steps", str(steps), "--resume", "auto", "--seed", str(seed)]
+    command += ["--device", options.device]
     for key, value in row.settings.items():
         command += [f"--{key}", value]
     subprocess.run(command, check=True)
@@ -172,9 +185,14 @@ def score(model: Path, data: Path, out: Path, *, limit: int | None, workers: int
     ]
 
 
-def of_log(folder: Path) -> dict[str, Any]:
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's log; none if it has not begun."""
+    path = folder / LOG_NAME
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def of_log(lines: list[dict[str, Any]]) -> dict[str, Any]:
     """What a run's log says of it: parameters, steps, seconds, the last validation."""
-    lines = [json.loads(line) for line in (folder / LOG_NAME).read_text(encoding="utf-8").splitlines()]
     start = next(line for line in lines if line["kind"] == "start")
     end = next(line for line in reversed(lines) if line["kind"] == "end")
     last = next(line for line in reversed(lines) if line["kind"] == "validation")
@@ -191,23 +209,28 @@ def of_log(folder: Path) -> dict[str, Any]:
 def planned(row: Row, path: Path, options: argparse.Namespace) -> tuple[float, int]:
     """The cost of a step and the number of steps: what was found when the row was begun, also if it goes on later."""
     if not path.exists():
-        base, recipe = load_recipe(BASE), load_recipe(BASE, row.settings)
-        cost, seconds = relative_cost(recipe, base, options.packs)
+        base, recipe = load_recipe(options.base), load_recipe(options.base, row.settings)
+        cost, seconds = relative_cost(recipe, base, options.packs, options.device)
         steps = options.steps or steps_within(options.minutes, base_seconds=base_pace(options.out, seconds), cost=cost)
         path.write_text(json.dumps({"relative_cost": cost, "steps": steps}) + "\n", encoding="utf-8")
     plan = json.loads(path.read_text(encoding="utf-8"))
     return plan["relative_cost"], plan["steps"]
 
 
-def run(row: Row, seed: int, name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Train and score one row, or read what is there."""
+def run(row: Row, seed: int, name: str, options: argparse.Namespace) -> dict[str, Any] | None:
+    """Train and score one row, or read what is there. None if that is not to be done to its end."""
     folder = options.out / name
     done = folder / "row.json"
     if done.exists():
         found: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
         return found
     cost, steps = planned(row, options.out / f"{name}.plan.json", options)
-    train(row, seed, steps, options.packs, folder)
+    if options.until == "plan":
+        return None
+    if not any(line["kind"] == "end" for line in read_log(folder)):
+        train(row, seed, steps, folder, options)
+    if options.until == "train":
+        return None
     points = score(
         folder / "model",
         options.data or options.packs / "manifest.jsonl",
@@ -218,10 +241,11 @@ def run(row: Row, seed: int, name: str, options: argparse.Namespace) -> dict[str
     result = {
         "name": row.name,
         "seed": seed,
+        "base": options.base.name,
         "minutes": None if options.steps else options.minutes,
         "settings": row.settings,
         "relative_cost": round(cost, 3),
-        **of_log(folder),
+        **of_log(read_log(folder)),
         "points": points,
         "machine": options.machine,
     }
@@ -235,11 +259,19 @@ def run(row: Row, seed: int, name: str, options: argparse.Namespace) -> dict[str
 Result = dict[str, Any]
 
 
+def budget(result: Result) -> str:
+    """What a row was given, in a word: results are compared within one."""
+    if result["base"] == BASE_GPU.name:
+        return "GPU"
+    return "steps" if result["minutes"] is None else f"{result['minutes']:g} min"
+
+
 def published(before: list[Result], now: list[Result]) -> list[Result]:
     """All of them in the order of rows.toml; of two with the same row, budget and seed, the one of now."""
-    found = {(each["name"], each["minutes"], each["seed"]): each for each in [*before, *now]}
+    found = {(each["name"], budget(each), each["seed"]): each for each in [*before, *now]}
     names = [row.name for row in read_rows()]
-    return sorted(found.values(), key=lambda each: (names.index(each["name"]), each["minutes"] or 0, each["seed"]))
+    order = sorted(found, key=lambda key: (names.index(key[0]), found[key]["minutes"] or math.inf, key[2]))
+    return [found[key] for key in order]
 
 
 def table(rows: list[Row], results: list[Result]) -> list[str]:
@@ -251,7 +283,7 @@ def table(rows: list[Row], results: list[Result]) -> list[str]:
         heads = [
             "row",
             "what",
-            "minutes",
+            "budget",
             "steps",
             "cost of a step",
             "kbps",
@@ -264,8 +296,8 @@ def table(rows: list[Row], results: list[Result]) -> list[str]:
             of_row = [result for result in results if result["name"] == row.name]
             if not of_row:
                 lines.append(f"| `{row.name}` | {row.about} | not run yet |" + " |" * (len(heads) - 3))
-            for minutes in dict.fromkeys(result["minutes"] for result in of_row):
-                lines.append(_line(row, [result for result in of_row if result["minutes"] == minutes]))
+            for given in dict.fromkeys(map(budget, of_row)):
+                lines.append(_line(row, [result for result in of_row if budget(result) == given]))
         lines.append("")
     return lines
 
@@ -273,8 +305,7 @@ def table(rows: list[Row], results: list[Result]) -> list[str]:
 def _line(row: Row, results: list[Result]) -> str:
     """One budget of a row."""
     last = [result["points"][-1] for result in results]
-    minutes = results[0]["minutes"]
-    cells = [f"`{row.name}`", row.about, "–" if minutes is None else f"{minutes:g}"]
+    cells = [f"`{row.name}`", row.about, budget(results[0])]
     cells += [" ".join(str(result["steps"]) for result in results), f"{results[0]['relative_cost']:.2f}"]
     cells += [f"{last[0]['kbps']:.2f}"]
     for name, (_, decimals) in MEASURES.items():
@@ -283,26 +314,26 @@ def _line(row: Row, results: list[Result]) -> str:
 
 
 def plot(rows: list[Row], results: list[Result], path: Path) -> None:
-    """PESQ-WB and STOI of every run, a line for each row; hollow where it had less time than others."""
+    """PESQ-WB and STOI of every run, a line for each row, a mark for each budget."""
     import matplotlib
 
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
 
     names = [row.name for row in rows if any(result["name"] == row.name for result in results)]
-    longest = max(result["minutes"] or 0 for result in results)
-    figure, axes = plt.subplots(1, 2, figsize=(9, 0.9 + 0.3 * len(names)), sharey=True, layout="constrained")
+    budgets = sorted({budget(result) for result in results}, key=lambda text: (text == "GPU", len(text), text))
+    figure, axes = plt.subplots(1, 2, figsize=(9, 1.2 + 0.3 * len(names)), sharey=True, layout="constrained")
     for axis, measure in zip(axes, ("pesq_wb", "stoi"), strict=True):
-        for result in results:
-            full = (result["minutes"] or 0) == longest
-            style: dict[str, Any] = {"markerfacecolor": "#3465a4" if full else "none", "color": "#3465a4"}
-            axis.plot(result["points"][-1][measure], names.index(result["name"]), "o", **style)
+        for given, (mark, colour) in zip(budgets, itertools.cycle(MARKS)):
+            of_budget = [result for result in results if budget(result) == given]
+            values = [result["points"][-1][measure] for result in of_budget]
+            places = [names.index(result["name"]) for result in of_budget]
+            axis.plot(values, places, mark, color=colour, linestyle="none", alpha=0.8, label=given)
         axis.set_xlabel(MEASURES[measure][0])
         axis.grid(alpha=0.3)
     axes[0].set_yticks(range(len(names)), names)
     axes[0].invert_yaxis()
-    budgets = sorted({result["minutes"] for result in results if result["minutes"]})
-    figure.suptitle(f"filled: {longest:g} minutes; hollow: fewer" if len(budgets) > 1 else "", fontsize="medium")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(budgets))
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
@@ -312,6 +343,9 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--packs", type=Path, help="from vqaudio prepare")
     parser.add_argument("--data", type=Path, help="manifest to score on; default: that of the packs")
     parser.add_argument("--out", type=Path, help="folder for runs and results")
+    parser.add_argument("--base", type=Path, default=BASE, help="recipe that the rows change; default: base.toml")
+    parser.add_argument("--device", default="cpu", help="that trains; default: %(default)s")
+    parser.add_argument("--until", choices=("plan", "train", "score"), default="score", help="default: %(default)s")
     parser.add_argument("--rows", nargs="+", help="by name; default: all")
     parser.add_argument("--seeds", type=int, help="at most so many of each row; default: those of rows.toml")
     budget = parser.add_mutually_exclusive_group()
@@ -340,7 +374,10 @@ def main(words: list[str] | None = None) -> None:
     for row in rows:
         if options.rows is None or row.name in options.rows:
             for name, seed in list(row.runs())[: options.seeds]:
-                results.append(run(row, seed, name, options))
+                result = run(row, seed, name, options)
+                if result is None:
+                    continue
+                results.append(result)
                 document = {"rows": results}
                 (options.out / "results.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     if options.publish:

@@ -3,6 +3,7 @@
 import argparse
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,12 @@ def test_every_row_is_a_recipe_of_its_own(row: Any) -> None:
     others = [load_recipe(study.BASE, other.settings) for other in ROWS if other.name != row.name]
     assert recipe not in others
     recipe.codec.build()
+
+
+def test_a_row_on_a_gpu_is_the_same_row_with_more_audio_in_a_step() -> None:
+    here, there = load_recipe(study.BASE), load_recipe(study.BASE_GPU)
+    assert there.data.batch_size * there.data.crop_seconds == 2.5 * here.data.batch_size * here.data.crop_seconds
+    assert replace(there, name=here.name, data=here.data, report=here.report) == here
 
 
 def test_a_row_takes_what_it_comes_from_and_changes_it(tmp_path: Path) -> None:
@@ -61,7 +68,7 @@ def test_a_row_that_is_done_is_not_done_again(tmp_path: Path, monkeypatch: pytes
         {"kind": "end", "step": 9, "seconds": 4},
     ]
 
-    def train(row: Any, seed: int, steps: int, packs: Path, folder: Path) -> None:
+    def train(row: Any, seed: int, steps: int, folder: Path, options: argparse.Namespace) -> None:
         calls.append((row.name, seed, steps))
         folder.mkdir(parents=True)
         (folder / "log.jsonl").write_text("\n".join(map(json.dumps, log)))
@@ -70,9 +77,9 @@ def test_a_row_that_is_done_is_not_done_again(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(study, "train", train)
     monkeypatch.setattr(study, "score", lambda *arguments, **options: [point])
     monkeypatch.setattr(study, "relative_cost", lambda *arguments: (2.0, 0.5))
-    options = argparse.Namespace(
-        out=tmp_path, packs=tmp_path, data=None, steps=None, minutes=1.0, limit=None, workers=1, machine="quiet"
-    )
+    settings = {"out": tmp_path, "packs": tmp_path, "data": None, "steps": None, "minutes": 1.0, "limit": None}
+    settings |= {"workers": 1, "machine": "quiet", "base": study.BASE, "device": "cpu", "until": "score"}
+    options = argparse.Namespace(**settings)
     row = next(row for row in ROWS if row.name == "simvq")
     first = study.run(row, 1, "simvq-s1", options)
     assert calls == [("simvq", 1, 60)]  # 60 s of steps of 0.5 s that cost twice the base's
@@ -84,8 +91,15 @@ def test_a_row_that_is_done_is_not_done_again(tmp_path: Path, monkeypatch: pytes
     shutil.rmtree(tmp_path / "simvq-s1")
     assert study.run(row, 1, "simvq-s1", options) == first
     assert calls == [("simvq", 1, 60)] * 2
+    # what another machine has trained is only scored
+    (tmp_path / "simvq-s1" / "row.json").unlink()
+    assert study.run(row, 1, "simvq-s1", options) == first
+    assert calls == [("simvq", 1, 60)] * 2
+    for until in ("plan", "train"):
+        assert study.run(row, 1, "other-s1", argparse.Namespace(**{**settings, "until": until})) is None
+    assert len(calls) == 3 and not (tmp_path / "other-s1" / "row.json").exists()
     lines = study.table(ROWS, [first])
-    assert "| `simvq` | frozen vectors under a learned map | 1 | 9 | 2.00 | 4.00 | 1.50 | 0.800 | 2.00 | 1.0 |" in lines
+    assert "| `simvq` | frozen vectors under a learned map | 1 min | 9 | 2.00 | 4.00 | 1.50 | 0.800 | 2.00 | 1.0 |" in lines
     assert sum("not run yet" in line for line in lines) == len(ROWS) - 1
     study.plot(ROWS, [first, {**first, "minutes": None}], tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 1000
@@ -93,7 +107,7 @@ def test_a_row_that_is_done_is_not_done_again(tmp_path: Path, monkeypatch: pytes
 
 def test_what_is_published_replaces_its_like_and_nothing_else() -> None:
     point = {"kbps": 4.0, "pesq_wb": 1.5, "stoi": 0.8, "mel_distance": 2.0, "si_sdr": 1.0}
-    like = {"relative_cost": 1.0, "points": [point]}
+    like = {"relative_cost": 1.0, "points": [point], "base": "base.toml"}
     before = [
         {"name": "fsq", "seed": 0, "minutes": 4.0, "steps": 1, **like},
         {"name": "spectral", "seed": 1, "minutes": 4.0, "steps": 2, **like},
@@ -101,10 +115,11 @@ def test_what_is_published_replaces_its_like_and_nothing_else() -> None:
     ]
     now = [{"name": "spectral", "seed": seed, "minutes": 10.0, "steps": 4 + seed, **like} for seed in (0, 1)]
     now += [{"name": "spectral", "seed": 1, "minutes": 4.0, "steps": 6, **like}]
-    results = study.published(before, now)
-    assert [result["steps"] for result in results] == [3, 6, 4, 5, 1], "in the order of rows.toml"
+    gpu = {"name": "spectral", "seed": 0, "minutes": None, "steps": 8, **like, "base": "base_gpu.toml"}
+    results = study.published(before, [*now, gpu])
+    assert [result["steps"] for result in results] == [3, 6, 4, 5, 8, 1], "in the order of rows.toml"
     of_row = [line for line in study.table(ROWS, results) if line.startswith("| `spectral` |")]
-    assert [line.split(" | ")[2:4] for line in of_row] == [["4", "3 6"], ["10", "4 5"]]
+    assert [line.split(" | ")[2:4] for line in of_row] == [["4 min", "3 6"], ["10 min", "4 5"], ["GPU", "8"]]
 
 
 def test_the_pages_tables_are_those_of_the_results() -> None:
