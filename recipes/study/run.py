@@ -2,7 +2,7 @@
 
     python recipes/study/run.py --packs packs/ --out study/ --minutes 12                # all rows of rows.toml
     python recipes/study/run.py --packs packs/ --out study/ --steps 600 --rows fsq simvq
-    python recipes/study/run.py --base recipes/study/base_gpu.toml --device cuda …     # with --steps: several rows at once
+    python recipes/study/run.py --base recipes/study/base_gpu.toml --device cuda …     # with --steps: rows share it
     python recipes/study/run.py --table                                                # from results.json, nothing run
 
 Every row is `base.toml` with some settings changed (`rows.toml`), trained from random weights with the same seeds on
@@ -14,9 +14,9 @@ the same number of steps instead, and their costs are only noted: so on a GPU th
 its own.
 
 A row that is done is not done again; one that was stopped goes on. With --until plan or train it ends before, and goes
-on from there another time, or on another machine where its folder has been brought. Results go to `results.json` in the output folder:
-settings, steps, seconds, the last validation, and the means of the test split. `--publish` puts them among those beside
-this file, which may be of other budgets and then stand in lines of their own, and draws their plot.
+on from there another time, or on another machine where its folder has been brought. Results go to `results.json` in
+the output folder: settings, steps, seconds, the last validation, and the means of the test split. `--publish` puts them
+among those beside this file, which may be of other budgets and then stand in lines of their own, and draws their plot.
 """
 
 import argparse
