@@ -266,7 +266,7 @@ def comparison(root: Path, source: str, one: str, other: str, *others: str) -> s
             read_summary(folder)  # which says what is missing
     entries = [system_of(read_summary(folder), root, name) for folder, name in zip(folders, (one, other), strict=True)]
     a, b = (contender(f"{folder}:{entry['name']}") for folder, entry in zip(folders, entries, strict=True))
-    columns, rows = comparison_rows(compare(a, b), HEADLINE)
+    columns, rows = comparison_rows(compare(a, b))
     return markdown_table(columns, rows)
 
 
