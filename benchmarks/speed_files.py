@@ -33,14 +33,15 @@ def folder_rates(
     model: str, folder: Path, *, num_files: int, rounds: int, threads: Sequence[int]
 ) -> list[dict[str, Any]]:
     """`vqaudio encode` and `decode` of a folder of short files, in this process."""
-    sources, codes, decoded = folder / "sources", folder / "codes", folder / "decoded"
+    sources, decoded = folder / "sources", folder / "decoded"
     sources.mkdir()
     for number in range(num_files):
         write_speech(sources / f"{number:03}.flac", FILE_SECONDS)
     seconds = num_files * FILE_SECONDS
     best: dict[int, list[float]] = {}
-    for _ in range(rounds):
+    for turn in range(rounds):
         for number in threads:
+            codes = folder / f"codes-{turn}-{number}"  # of its own: what has been encoded once is not encoded again
             torch.set_num_threads(number)  # as many workers as the command line takes by itself
             both = [
                 taken(command, ["encode", str(sources), "--out", str(codes), "--model", model])[0],
@@ -104,11 +105,12 @@ def cold_start(model: str, *, rounds: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         clip = Path(folder) / "clip.flac"
         write_audio(clip, real_speech(10.0, FILE_RATE), FILE_RATE)
-        words = [sys.executable, "-c", COMMAND_LINE, "encode", str(clip), "--out", folder, "--model", model]
-        commands = {"vqaudio_encode_seconds": words, "import_torch_seconds": [sys.executable, "-c", "import torch"]}
-        best = dict.fromkeys(commands, float("inf"))
-        for _ in range(rounds):
-            for name, command_words in commands.items():
+        encoding = [sys.executable, "-c", COMMAND_LINE, "encode", str(clip), "--model", model]
+        importing = [sys.executable, "-c", "import torch"]
+        best = {"vqaudio_encode_seconds": float("inf"), "import_torch_seconds": float("inf")}
+        for turn in range(rounds):
+            words = [*encoding, "--out", str(Path(folder) / f"codes-{turn}")]
+            for name, command_words in zip(best, (words, importing), strict=True):
                 best[name] = min(best[name], taken(run_quietly, command_words)[0])
     return {name: round(seconds, 2) for name, seconds in best.items()}
 
