@@ -19,7 +19,7 @@ import pytest
 import torch
 from hypothesis import given, strategies as st
 
-from tests.training.test_loop import CODEC_RECIPES
+from tests.training.test_recipes import CODEC_RECIPES
 from vqaudio import pretrained
 from vqaudio.config import to_dict
 from vqaudio.models import CodecConfig
