@@ -61,7 +61,7 @@ class ScalarLevel(nn.Module):
         """Of each dimension: half the width of the grid, and, as even counts have no middle value, what is between the
         middle and grid point 0, in steps and before the tanh."""
         half = (self.steps - 1) * (1 + 1e-3) / 2
-        offset = (self.steps % 2 == 0).float() * 0.5  # even counts have no middle value
+        offset = (self.steps % 2 == 0).float() * 0.5
         return half, offset, torch.atanh(offset / half)
 
     def _grid(self, digits: Tensor) -> Tensor:
