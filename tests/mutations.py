@@ -255,8 +255,8 @@ MUTATIONS = (
     Mutation(
         "scalar grid without its offset for even counts",
         "vqaudio/quantize/fsq.py",
-        "* 0.5  # even",
-        "* 0.0  # even",
+        ".float() * 0.5",
+        ".float() * 0.0",
         ("tests/quantize/test_fsq.py::test_dimensions_have_exactly_their_number_of_values",),
     ),
     Mutation(
@@ -1109,6 +1109,13 @@ def _pytest(folder: Path, tests: tuple[str, ...]) -> None:
     sys.exit(code)
 
 
+def misplaced() -> list[str]:
+    """A line for each mutation whose text is not in its file exactly once."""
+    texts = {file: (ROOT / file).read_text(encoding="utf-8") for file in {each.file for each in MUTATIONS}}
+    wrong = [each for each in MUTATIONS if texts[each.file].count(each.old) != 1]
+    return [f"not exactly once in {each.file}: {each.old!r}" for each in wrong]
+
+
 def complaint(mutation: Mutation) -> str | None:
     """What is wrong with a mutation, or None if the tests noticed it."""
     with tempfile.TemporaryDirectory(prefix="vqaudio-mutation-") as name:
@@ -1139,9 +1146,8 @@ def main(words: list[str]) -> int:
     if words[:1] == ["--some"]:
         count, words = int(words[1]), words[2:]
     chosen = [each for each in MUTATIONS if all(word in f"{each.name} {each.file}" for word in words)]
-    misplaced = [each for each in MUTATIONS if (ROOT / each.file).read_text(encoding="utf-8").count(each.old) != 1]
-    if misplaced:
-        print("\n".join(f"not once in {each.file}: {each.old!r}" for each in misplaced))
+    if lost := misplaced():
+        print("\n".join(lost))
         return 1
     if count is not None:
         chosen = some_of(chosen, min(count, len(chosen)))
