@@ -2,7 +2,7 @@
 
     python tests/mutations.py             all of them, some ten minutes of two cores
     python tests/mutations.py residual    those whose name or file holds the word
-    python tests/mutations.py --some 30   30 of them, which the commit chooses: with every commit others
+    python tests/mutations.py --some 12   12 of them, which the commit chooses: with every commit others
 
 A mutation is a piece of a file's text and what takes its place: the kinds of mistake that have cost others months, and
 those that could creep in here. The tests named must pass on the unbroken copy, and fail, not merely stop with an
