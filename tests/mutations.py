@@ -583,9 +583,30 @@ MUTATIONS = (
     Mutation(
         "revived codes keep the momentum of the dead",
         "vqaudio/training/step.py",
-        "moment[rows] = 0.0",
+        "moment[reborn.rows] = 0.0",
         "pass",
         ("tests/training/test_step.py::test_revived_codes_lose_the_momentum_of_the_dead",),
+    ),
+    Mutation(
+        "codes that a skipped batch has revived stay",
+        "vqaudio/training/step.py",
+        "reborn.undo()",
+        "pass",
+        ("tests/training/test_step.py::test_a_batch_that_is_skipped_revives_nothing",),
+    ),
+    Mutation(
+        "minutes as if codes cost nothing",
+        "vqaudio/training/loop.py",
+        "bare = self.quantize_after if self.quantize_after > UNMEASURED_STEPS else 0",
+        "bare = 0",
+        ("tests/training/test_stages.py::test_minutes_reckon_with_codes_that_are_not_learned_yet",),
+    ),
+    Mutation(
+        "losses of frozen codebooks divided by each process for itself",
+        "vqaudio/quantize/residual.py",
+        "shared=torch.is_grad_enabled()",
+        "shared=self.training",
+        (f"{RESIDUAL}::test_losses_of_a_process_add_up_to_those_of_the_whole_batch",),
     ),
     Mutation(
         "hash of checkpoints not compared on resume",

@@ -268,14 +268,20 @@ def test_revived_rows_name_their_parameter(form: str) -> None:
             for index, level in enumerate(levels_of(quantizer))
         }
         named = {
-            index: rows.tolist()
+            index: reborn.rows.tolist()
             for index, level in enumerate(levels_of(quantizer))
-            for vectors, rows in out.revived
-            if vectors is level.table.vectors
+            for reborn in out.revived
+            if reborn.vectors is level.table.vectors
         }
         assert named == {index: rows for index, rows in changed.items() if rows}
         assert out.stats["revived"].tolist() == [len(rows) for rows in changed.values()]
         told += [row for rows in named.values() for row in rows]
+        for reborn in out.revived:
+            reborn.undo()
+        assert all(
+            torch.equal(level.table.vectors.detach(), old)
+            for level, old in zip(levels_of(quantizer), before, strict=True)
+        )
     assert told, "nothing was revived, so nothing was shown"
 
 
@@ -308,3 +314,35 @@ def test_training_lowers_the_error_and_every_level_takes_part(form: str, update:
     energy = quantizer.eval()(fresh).stats["residual_energy"]
     assert energy[0] < 0.6
     assert (energy.diff() < 0).all(), energy
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_losses_of_a_process_add_up_to_those_of_the_whole_batch(
+    training: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes with an item each, one of which drops codebooks; also if the codebooks are frozen."""
+    quantizer, numbers, N = chain("unprojected", "gradient").train(training), torch.tensor([1, 3]), 20
+    for level in levels_of(quantizer):
+        level.table.revive_below = 0.0
+
+    def gradient(z: Tensor, num_codebooks: Tensor) -> Tensor:
+        z = z.clone().requires_grad_()
+        quantizer(z, num_codebooks=num_codebooks, generator=seeded()).losses["commitment"].sum().backward()
+        assert z.grad is not None
+        return z.grad
+
+    z = latents(2, N)
+    whole = gradient(z, numbers)
+    monkeypatch.setattr("vqaudio.ranks.count", lambda: 2)
+    for mine in (0, 1):
+        others = [
+            torch.tensor([float(N * (numbers[1 - mine] > level)) for level in range(K)]),
+            torch.tensor([float(N)]),
+        ]
+
+        def with_the_other(tensors: list[Tensor], others: list[Tensor] = others) -> None:
+            for tensor, other in zip(tensors, others, strict=True):
+                tensor += other
+
+        monkeypatch.setattr("vqaudio.ranks.sum_over_ranks", with_the_other)
+        torch.testing.assert_close(0.5 * gradient(z[mine : mine + 1], numbers[mine : mine + 1])[0], whole[mine])

@@ -310,11 +310,13 @@ def test_revived_rows_of_a_parameter_are_told() -> None:
     while out is None or not out.revived:
         before = vq.table.vectors.detach().clone()
         out = vq.train()(z, generator=seeded())
-    ((vectors, rows),) = out.revived
-    assert vectors is vq.table.vectors
+    (reborn,) = out.revived
+    assert reborn.vectors is vq.table.vectors
     changed = (vq.table.vectors.detach() != before).any(dim=-1).nonzero().flatten()
-    assert torch.equal(rows, changed) and {2, 3} <= set(rows.tolist())
-    assert out.stats["revived"].tolist() == [len(rows)]
+    assert torch.equal(reborn.rows, changed) and {2, 3} <= set(changed.tolist())
+    assert out.stats["revived"].tolist() == [len(changed)]
+    reborn.undo()
+    assert torch.equal(vq.table.vectors.detach(), before)
 
 
 def test_revived_rows_of_averages_are_counted_only() -> None:

@@ -20,6 +20,7 @@ from vqaudio.training import RunStoppedError
 from vqaudio.training.loop import Run, train
 from vqaudio.training.recipe import STAGES, Recipe, StagesConfig
 from vqaudio.training.state import checkpoints
+from vqaudio.training.step import Plan, train_step
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 STEPS, ADVERSARIAL, DECODER = 40, 16, 28
@@ -314,6 +315,32 @@ def test_minutes_reckon_with_the_cost_of_later_stages(
         train(staged(), packs, tmp_path / "run", minutes=2.0)
     (budget,) = lines(tmp_path / "run", "budget")
     assert budget["total_steps"] == int(2 * 60 * 0.94 / (0.4 * 1 + 0.3 * 3 + 0.3 * 2))
+
+
+def test_minutes_reckon_with_codes_that_are_not_learned_yet(
+    packs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock that only steps move: 1 second each without codes, which is all that is measured, and 3 with them."""
+    now, before_codes = [0.0], 35
+
+    def ticking(codec: Any, objective: Any, audio: Any, plan: Plan, **options: Any) -> Any:
+        now[0] += 3.0 if plan.quantize else 1.0
+        return train_step(codec, objective, audio, plan, **options)
+
+    monkeypatch.setattr("vqaudio.training.loop.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("vqaudio.training.loop.train_step", ticking)
+    recipe = staged()
+    schedule = dataclasses.replace(recipe.quantizer, quantize_after=before_codes)
+    recipe = dataclasses.replace(recipe, stages=StagesConfig(), quantizer=schedule)
+    train(recipe, packs, tmp_path / "run", minutes=2.0)
+    (budget,) = lines(tmp_path / "run", "budget")
+    total = budget["total_steps"]
+    assert (
+        before_codes * 1 + (total - before_codes) * 3
+        <= 2 * 60 * 0.94
+        < before_codes * 1 + (total + 1 - before_codes) * 3
+    )
+    assert (budget["before_quantizing_seconds"], budget["step_seconds"]) == (1.0, {"reconstruction": 3.0})
 
 
 def test_a_rehearsal_reckons_with_steps_between_games(packs: Path, tmp_path: Path) -> None:

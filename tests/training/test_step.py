@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vqaudio.losses import adversarial_loss, discriminator_loss, feature_matching
 from vqaudio.models import Codec
-from vqaudio.quantize import VQConfig
+from vqaudio.quantize import ResidualVQConfig, VQConfig
 from vqaudio.training.recipe import Recipe, StagesConfig
 from vqaudio.training.schedules import (
     adversarial_ramp,
@@ -127,11 +127,40 @@ def test_revived_codes_lose_the_momentum_of_the_dead(recipe: Recipe) -> None:
     codec.quantizer.table.ema_counts[5] = 0.0  # type: ignore[union-attr, operator, index]
     with torch.no_grad():
         codec.quantizer.table.vectors[5] = 1e3  # type: ignore[union-attr, index]
+    twin = copy.deepcopy(codec)
+    twin(audio, generator=torch.Generator().manual_seed(0))
+    reborn = twin.quantizer.table.vectors[5].detach()  # type: ignore[union-attr, index]
     result = do_step(codec, recipe, audio, optimizer)
     assert result.ok
     assert int(result.stats["revived"].sum()) >= 1
     assert torch.equal(moments["exp_avg"][5], torch.zeros(8))
     assert moments["exp_avg"].abs().sum() > 0
+    # where the batch put it, but for the decay of all weights
+    torch.testing.assert_close(codec.quantizer.table.vectors[5].detach(), reborn * (1 - 1e-3 * 1e-2))  # type: ignore[union-attr, index]
+
+
+@pytest.mark.parametrize("bad", ["gradient", "loss"])
+@pytest.mark.parametrize("projected", [True, False])
+def test_a_batch_that_is_skipped_revives_nothing(
+    recipe: Recipe, bad: str, projected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain = ResidualVQConfig(
+        dim=8, num_codebooks=2, codebook_size=64, codebook_dim=4 * projected, update="gradient", revive_below=0.9
+    )
+    codec = dataclasses.replace(recipe.codec, quantizer=chain).build()
+    for level in codec.quantizer.levels:  # type: ignore[union-attr]
+        level.table.ema_counts[:8] = 0.0  # type: ignore[union-attr, operator, index]
+    optimizer = torch.optim.AdamW(codec.parameters())
+    if bad == "gradient":
+        weight = codec.decoder.get_parameter("layers.0.conv.weight")
+        weight.register_hook(lambda gradient: gradient * torch.nan)
+    else:
+        monkeypatch.setattr(Objective, "forward", lambda *a, **k: (torch.tensor(torch.nan), {}))
+    before = {name: value.detach().clone() for name, value in codec.named_parameters()}
+    result = do_step(codec, recipe, speech(), optimizer)
+    assert not result.ok
+    assert result.stats["revived"].min() >= 8
+    assert all(torch.equal(value, before[name]) for name, value in codec.named_parameters())
 
 
 def test_the_learning_rate_warms_up_and_ends_at_its_fraction(recipe: Recipe) -> None:

@@ -26,7 +26,7 @@ from vqaudio.models.spectral import HybridEncoderConfig
 from vqaudio.models.vqvae import PlainDecoderConfig, PlainEncoderConfig
 from vqaudio.nn import Stream, at_least_float32, name_streams
 from vqaudio.nn.companding import NUM_CLASSES, mu_law_decode
-from vqaudio.quantize import FSQConfig, Quantized, ResidualVQConfig, VQConfig
+from vqaudio.quantize import FSQConfig, Quantized, Reborn, ResidualVQConfig, VQConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ class CodecOutput:
     codes: Tensor
     losses: dict[str, Tensor]
     stats: dict[str, Tensor]
-    revived: tuple[tuple[Tensor, Tensor], ...]
+    revived: tuple[Reborn, ...]
     logits: Tensor | None = None
 
 

@@ -1,6 +1,7 @@
 from vqaudio.quantize.base import (
     Quantized as Quantized,
     Quantizer as Quantizer,
+    Reborn as Reborn,
     rotated as rotated,
     straight_through as straight_through,
 )

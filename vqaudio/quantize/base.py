@@ -14,19 +14,33 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
+class Reborn:
+    """Rows (R,) of a codebook (V, d) that is a parameter, which a batch revived. Their gradients and their optimiser's
+    moments belong to the `dead` vectors (R, d) that were there before, and must be cleared."""
+
+    vectors: Tensor
+    rows: Tensor
+    dead: Tensor
+
+    def undo(self) -> None:
+        """For a batch that turns out to be bad after all."""
+        self.vectors.data[self.rows] = self.dead
+
+
+@dataclass(frozen=True)
 class Quantized:
     """The training form's result.
 
     latents (B, D, N), through which a gradient reaches those that went in; codes (B, K, N) int64; losses and stats by
-    name, as scalars or one value per codebook, unweighted (weights live in the recipe); revived: pairs (parameter,
-    rows) whose optimiser moments belong to a dead code and must be cleared.
+    name, as scalars or one value per codebook, unweighted (weights live in the recipe); revived: of codebooks that
+    learn by gradient.
     """
 
     latents: Tensor
     codes: Tensor
     losses: dict[str, Tensor]
     stats: dict[str, Tensor]
-    revived: tuple[tuple[Tensor, Tensor], ...] = field(default=())
+    revived: tuple[Reborn, ...] = field(default=())
 
 
 class Quantizer(Protocol):

@@ -27,6 +27,7 @@ from vqaudio.config import LATER
 from vqaudio.quantize.base import (
     THROUGH,
     Quantized,
+    Reborn,
     Through,
     active_codebooks,
     check_codes,
@@ -235,7 +236,8 @@ class ResidualQuantizer(nn.Module):
         codes, revived, num_revived = [], [], []
         losses: dict[str, list[Tensor]] = {}
         energies = []
-        using = _num_rows_using(rows_used, len(self.levels), shared=self.training)
+        # where gradients are made all processes are here, even if codebooks are frozen; one that validates is alone
+        using = _num_rows_using(rows_used, len(self.levels), shared=torch.is_grad_enabled())
         # around the mean: a constant offset is no information, and would make every residual look small
         latent_energy = (z - z.mean(dim=0)).detach().square().sum().clamp(min=1e-12)
         # looked at once for the whole chain: items with few codebooks would hide a NaN from the later levels
@@ -246,13 +248,13 @@ class ResidualQuantizer(nn.Module):
             weight = active.to(z.dtype) / using[index].clamp(min=1)
             for name, value in out.losses.items():
                 losses.setdefault(name, []).append((value * weight).sum())
-            rows = out.indices[:0]
+            rows, vectors = out.indices[:0], level.learned_rows()
+            before = None if vectors is None else vectors.detach().clone()
             if learning:
                 rows = level.learn(residual.detach()[active], out.indices[active], generator=generator)
             num_revived.append(len(rows))
-            vectors = level.learned_rows()
-            if vectors is not None and len(rows):
-                revived.append((vectors, rows))
+            if vectors is not None and before is not None and len(rows):
+                revived.append(Reborn(vectors, rows, before[rows]))
             total = total + out.contribution * active.unsqueeze(-1)
             residual = residual - out.contribution.detach()
             energies.append(residual.detach().square().sum() / latent_energy)

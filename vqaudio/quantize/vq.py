@@ -24,6 +24,7 @@ from vqaudio.config import LATER
 from vqaudio.quantize.base import (
     THROUGH,
     Quantized,
+    Reborn,
     Through,
     active_codebooks,
     check_codes,
@@ -286,15 +287,19 @@ class VectorQuantizer(nn.Module):
         quantized = rearrange(THROUGH[self.through](e.detach(), z), "(b n) d -> b d n", b=B, n=N)
         variance = (z - z.mean(dim=0)).detach().square().sum().clamp(min=1e-12)
         energy = (z - e).detach().square().sum() / variance
-        revived = z.new_zeros(0, dtype=torch.int64)
+        rows, revived = indices[:0], []
         if self.training:
-            revived = self.table.learn(z.detach(), indices, generator=generator)
+            vectors = self.table.vectors
+            before = vectors.detach().clone()
+            rows = self.table.learn(z.detach(), indices, generator=generator)
+            if self.table.update == "gradient" and len(rows):
+                revived.append(Reborn(vectors, rows, before[rows]))
         return Quantized(
             latents=quantized,
             codes=indices.view(B, 1, N),
             losses=losses,
-            stats={"residual_energy": energy.view(1), "revived": torch.tensor([len(revived)])},
-            revived=((self.table.vectors, revived),) if self.table.update == "gradient" and len(revived) else (),
+            stats={"residual_energy": energy.view(1), "revived": torch.tensor([len(rows)])},
+            revived=tuple(revived),
         )
 
     @property

@@ -146,7 +146,7 @@ def train_step(
         total, parts = total + added, {**parts, **played}
     finite = torch.stack([value.detach() for value in parts.values()]).isfinite().all()
     if not ranks.agreed(finite, device=audio.device):
-        return StepResult(False, _values(parts, weight), output.stats)
+        return _skipped(output, parts, weight)
 
     # each loss reaches its own player's parameters and no others
     moving = [codec]
@@ -160,15 +160,24 @@ def train_step(
         _average_gradients(player.learning, weight)
         parts[name] = nn.utils.clip_grad_norm_(player.learning, player.clip_norm)
         if not parts[name].isfinite():  # the same on every rank
-            return StepResult(False, _values(parts, weight), output.stats)
+            return _skipped(output, parts, weight)
 
+    for reborn in output.revived:  # a code must inherit neither gradient nor momentum of the dead one
+        assert isinstance(reborn.vectors, nn.Parameter)
+        if reborn.vectors.grad is not None:
+            reborn.vectors.grad[reborn.rows] = 0.0
+        for name, moment in codec.optimizer.state.get(reborn.vectors, {}).items():
+            if name != "step":
+                moment[reborn.rows] = 0.0
     for player in moving:
         player.optimizer.step()
-    for parameter, rows in output.revived:  # a reborn code must not inherit the momentum of the dead one
-        for name, moment in codec.optimizer.state[parameter].items():
-            if name != "step":
-                moment[rows] = 0.0
     return StepResult(True, _values(parts, weight), output.stats)
+
+
+def _skipped(output: CodecOutput, parts: dict[str, Tensor], weight: float) -> StepResult:
+    for reborn in output.revived:
+        reborn.undo()
+    return StepResult(False, _values(parts, weight), output.stats)
 
 
 def _values(parts: dict[str, Tensor], weight: float) -> dict[str, Tensor]:
