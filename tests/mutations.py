@@ -873,6 +873,20 @@ MUTATIONS = (
         (f"{EVALUATION}/test_statistics.py",),
     ),
     Mutation(
+        "who fails on some recordings may replace who does not",
+        "vqaudio/evaluation/compare.py",
+        ' and not last[name]["lost"]',
+        "",
+        (f"{EVALUATION}/test_compare.py::test_who_fails_on_some_recordings_replaces_nobody",),
+    ),
+    Mutation(
+        "edges of all codebooks beside a sound of fewer",
+        "vqaudio/evaluation/unit.py",
+        "number = decoded.point.codebooks",
+        "number = None",
+        (f"{EVALUATION}/test_evaluate.py::test_edges_are_those_of_the_codebooks_that_are_scored",),
+    ),
+    Mutation(
         "a settled difference needs the files' interval alone",
         "vqaudio/evaluation/compare.py",
         "known = [bound for bound in bounds if bound is not None]",

@@ -23,7 +23,9 @@ def point(system: str, codebooks: int | None, quality: float, rows: list[dict[st
             values[key].append(value)
         speaker = f"speaker {number % 4}"
         head = {"path": f"{number}.flac", "sha256": f"{number:064x}", "speaker": speaker, "kind": "speech"}
-        rows.append({**head, "seconds": 5.0, "system": system, "point": setting, "kbps": kbps, "values": found})
+        rows.append(
+            {**head, "seconds": 5.0, "system": system, "point": setting, "kbps": kbps, "values": found, "unscored": {}}
+        )
     speakers = [f"speaker {number % 4}" for number in range(12)]
     return {
         "name": setting,

@@ -99,6 +99,20 @@ class Crasher(Attenuator):
 
 
 @dataclass(frozen=True)
+class Fickle(Attenuator):
+    """Of loud sounds it makes silence, or fails with torch's error for memory that it cannot have."""
+
+    fails: bool = True
+
+    def reconstruct(self, audio: Tensor, sample_rate: int) -> Reconstruction:
+        if audio.abs().max() < 0.55:
+            return super().reconstruct(audio, sample_rate)
+        if self.fails:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return super().reconstruct(torch.zeros_like(audio), sample_rate)
+
+
+@dataclass(frozen=True)
 class Absent(Attenuator):
     def missing(self) -> str | None:
         return "absent: install the package absent-tools"

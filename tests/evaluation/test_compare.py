@@ -70,6 +70,25 @@ def test_differences_are_of_pairs_and_decide(selection: Selection, tmp_path: Pat
     assert rows[0][1].startswith("-0.0450 [-0.06") and rows[0][1].endswith(" better")
 
 
+@pytest.mark.parametrize("fails", [True, False])
+def test_who_fails_on_some_recordings_replaces_nobody(selection: Selection, tmp_path: Path, fails: bool) -> None:
+    """Better on the five recordings that it can do, of eight."""
+    a = evaluated(selection, tmp_path / "a", parts.Attenuator("old", gains=(0.8,)))
+    b = evaluated(selection, tmp_path / "b", parts.Fickle("new", gains=(0.9,), fails=fails))
+    _rename_point(tmp_path / "a")
+    _rename_point(tmp_path / "b")
+    found = compare(contender(a), contender(b))
+    (point,) = found["points"]
+    assert {(each["settled"], each["files"], each["lost"]) for each in point["values"].values()} == {("better", 5, 3)}
+    assert not found["may_replace"]
+    assert comparison_rows(found)[1][0][1].endswith(" better (3 lost)")
+    back = compare(contender(b), contender(a))  # what the first could not do is no loss of the second
+    assert {each["lost"] for each in back["points"][0]["values"].values()} == {0}
+    if fails:
+        problems = {problem["what"] for problem in contender(b).summary["problems"]}
+        assert problems == {"RuntimeError: DefaultCPUAllocator: can't allocate memory"}
+
+
 def _rename_point(folder: Path) -> None:
     """Gains are the setting of an attenuator, and these two have none in common."""
     for path in (folder / "evaluation.json", folder / "files.jsonl"):

@@ -82,9 +82,12 @@ def compare(options: Namespace) -> int:
     say(markdown_table(*comparison_rows(comparison)))
     if comparison["versions_differ"]:
         say(f"\nmade with other versions of {', '.join(comparison['versions_differ'])}")
+    if any(value["lost"] for point in comparison["points"] for value in point["values"].values()):
+        say(f"\nlost: recordings that {a} was scored on and {b} was not, which failed, or came back silent")
     decisive = ", ".join(comparison["decisive"])
     verdict = "may" if comparison["may_replace"] else "may not"
-    say(f"\n{b} {verdict} replace {a}: {decisive} must all be settled in its favour at its highest rate")
+    wanted = "must all be settled in its favour at its highest rate, with no recording lost"
+    say(f"\n{b} {verdict} replace {a}: {decisive} {wanted}")
     if options.out is not None:
         with write_aside(options.out) as partial:
             partial.write_text(json.dumps(comparison, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,8 +1,9 @@
 """Is one system better than another? Paired differences, recording by recording, between two evaluations.
 
 A difference is *settled* when its 95 % intervals over files and over speakers both exclude zero. B may replace A if the
-decisive values are all settled in its favour at the point with the most codebooks that both have. They are three,
-since each alone can be gamed: Griffin-Lim, which knows no phase, beats real codecs in mel distance and STOI.
+decisive values are all settled in its favour at the point with the most codebooks that both have, on every recording
+that A has them of: a system that fails on, or is silent for, what it cannot do is not better. They are three, since
+each alone can be gamed: Griffin-Lim, which knows no phase, beats real codecs in mel distance and STOI.
 """
 
 from collections.abc import Mapping, Sequence
@@ -94,7 +95,9 @@ def compare(a: Contender, b: Contender) -> dict[str, Any]:
         ),
         "points": points,
         "decisive": list(decisive),
-        "may_replace": all(name in last and last[name]["settled"] == "better" for name in decisive),
+        "may_replace": all(
+            name in last and last[name]["settled"] == "better" and not last[name]["lost"] for name in decisive
+        ),
     }
 
 
@@ -116,7 +119,9 @@ def _difference(a: Mapping[str, Row], b: Mapping[str, Row], name: str) -> dict[s
     if not both:
         return None
     differences = [b[path]["values"][name] - a[path]["values"][name] for path in both]
-    return dict(mean_with_intervals(differences, [b[path]["speaker"] for path in both]))
+    # failed, or without a value; what was not asked for, by `--thin`, is in neither
+    lost = sum(name in a[path]["values"] and (path not in b or name in b[path]["unscored"]) for path in a)
+    return {**mean_with_intervals(differences, [b[path]["speaker"] for path in both]), "lost": lost}
 
 
 def _points_in_common(a: Contender, b: Contender) -> list[tuple[dict[str, Any], dict[str, Any]]]:
@@ -154,7 +159,8 @@ def _described(contender: Contender) -> dict[str, Any]:
 def comparison_rows(
     comparison: Mapping[str, Any], names: Sequence[str] | None = None
 ) -> tuple[list[str], list[list[str]]]:
-    """Column names and cells of a table; a settled difference is marked better or worse."""
+    """Column names and cells of a table; a settled difference is marked better or worse, and where recordings that the
+    first system was scored on have no value of the second, their number is told."""
     measures = [m for m in comparison["measures"] if names is None or m["name"] in names]
     measures = [m for m in measures if any(m["name"] in point["values"] for point in comparison["points"])]
     columns = ["point", *(m["label"] + (f", {m['unit']}" if m["unit"] else "") for m in measures)]
@@ -170,6 +176,7 @@ def comparison_rows(
             text = f"{found['mean']:+.{places}f}"
             if "low" in found:
                 text += f" [{found['low']:+.{places}f}, {found['high']:+.{places}f}]"
-            cells.append(text + ("" if found["settled"] == "open" else f" {found['settled']}"))
+            text += "" if found["settled"] == "open" else f" {found['settled']}"
+            cells.append(text + (f" ({found['lost']} lost)" if found["lost"] else ""))
         rows.append(cells)
     return columns, rows

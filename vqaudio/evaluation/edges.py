@@ -19,19 +19,20 @@ PAUSE = 1e-6  # power: -60 dBFS
 
 
 def cut_in_mid_sound(
-    tokenizer: AudioTokenizer, whole: Tensor, reference: Tensor, sample_rate: int
+    tokenizer: AudioTokenizer, whole: Tensor, reference: Tensor, sample_rate: int, *, num_codebooks: int | None = None
 ) -> dict[str, float] | None:
     """`edge_ratio`: the error power in the first and last 50 ms of the clip over that in between. `cut_ratio`: over the
     error power of the same samples in `whole`, the estimate of the whole recording: only the cut makes the difference.
 
-    `whole` and `reference` are (1, T) at the scoring rate. None for recordings that are too short, or pauses.
+    `whole` and `reference` are (1, T) at the scoring rate; `whole` was decoded from `num_codebooks`, None: all. The
+    result is None for recordings that are too short, or pauses.
     """
     start = _loud_to_the_ends(reference[0], sample_rate)
     if start is None:
         return None
     here = slice(start, start + round(CUT_SECONDS * sample_rate))
     clip = reference[:, here]
-    coded = tokenizer.decode(tokenizer.encode(clip, sample_rate))
+    coded = tokenizer.decode(tokenizer.encode(clip, sample_rate, num_codebooks=num_codebooks))
     estimate = as_heard(coded, tokenizer.sample_rate, sample_rate, length=clip.shape[-1])
     edge = round(EDGE_SECONDS * sample_rate)
     cut, uncut = ((other - clip).square() for other in (estimate, whole[:, here]))

@@ -73,8 +73,9 @@ def evaluate_unit(recording: Recording, system: System, scoring_rate: int, measu
             }
             rows.append(row)
         edges = None
-        if isinstance(system, ModelSystem):  # with the last point's estimate, of all its codebooks
-            edges = cut_in_mid_sound(system.tokenizer, estimate, reference, scoring_rate)
+        if isinstance(system, ModelSystem):  # with the last point's estimate, of the most codebooks
+            number = decoded.point.codebooks
+            edges = cut_in_mid_sound(system.tokenizer, estimate, reference, scoring_rate, num_codebooks=number)
         codes = None if reconstruction.codes is None else reconstruction.codes.tolist()
         return Unit(
             system=system.name,
@@ -85,8 +86,10 @@ def evaluate_unit(recording: Recording, system: System, scoring_rate: int, measu
             codes=codes,
             edges=edges,
         )
-    except (ValueError, OSError) as error:
+    except Exception as error:  # torch tells of memory that it cannot get by RuntimeError, and others by their own
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        if not isinstance(error, (ValueError, OSError)):
+            reason = f"{type(error).__name__}: {reason}"
         # The file is named by the path it is listed with: results do not say where on a disk they were made.
         reason = " ".join(reason.replace(str(recording.file), recording.path).split())
         return Unit(system=system.name, path=recording.path, sha256=digest, seconds=seconds, failed=reason)
