@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -204,6 +205,7 @@ def test_another_listener_is_not_taken_for_the_one_before(
     assert "holds an evaluation with another versions" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(shutil.which("opusenc") is None, reason="opusenc is not on the path: install opus-tools")
 def test_codecs_by_name_have_the_bitrates_of_the_kind(references: Path, tmp_path: Path) -> None:
     arguments = ["evaluate", str(references), "--codec", "opus", "--limit", "1", "--metrics", "si_sdr", *HERE]
     for kind in ("speech", "music"):
