@@ -38,8 +38,8 @@ import torch
 from vqaudio.data.crops import CropSampler
 from vqaudio.data.packed import PackedAudio
 from vqaudio.training.log import LOG_NAME
-from vqaudio.training.players import build_learners
-from vqaudio.training.recipe import Recipe, load_recipe
+from vqaudio.training.players import build_learners, freeze, frozen_parts
+from vqaudio.training.recipe import Recipe, Stage, load_recipe
 from vqaudio.training.step import Objective, Plan, train_step
 
 HERE = Path(__file__).resolve().parent
@@ -93,12 +93,13 @@ def read_rows(path: Path = ROWS) -> list[Row]:
 
 
 class Stepper:
-    """Takes steps of a recipe that are thrown away, and times them."""
+    """Takes steps of a recipe's stage that are thrown away, and times them."""
 
-    def __init__(self, recipe: Recipe, packs: Path, device: str = "cpu") -> None:
+    def __init__(self, recipe: Recipe, packs: Path, device: str = "cpu", *, stage: Stage = "reconstruction") -> None:
         self.recipe = recipe
         self.device = torch.device(device)
         self.learners = build_learners(recipe, None, self.device)
+        freeze(self.learners.trained, frozen_parts(recipe, stage))
         self.objective = Objective(recipe.losses, recipe.codec.sample_rate).to(self.device)
         data = recipe.data
         sampler = CropSampler(
@@ -125,19 +126,20 @@ def relative_cost(
     recipe: Recipe, base: Recipe, packs: Path, device: str = "cpu", *, rounds: int = ROUNDS
 ) -> tuple[float, float]:
     """A step of `recipe` in steps of `base`, on average over its stages, and the seconds of one of `base`."""
-    ours, theirs = Stepper(recipe, packs, device), Stepper(base, packs, device)
-    plain, played, other = [], [], []
+    theirs, kinds = Stepper(base, packs, device), []
+    for stage, share in recipe.stages.shares().items():
+        if share > 0:
+            ours = Stepper(recipe, packs, device, stage=stage)
+            games = share / recipe.adversarial.every if stage != "reconstruction" else 0.0
+            kinds += [(ours, play, part) for play, part in ((False, share - games), (True, games)) if part > 0]
+    seconds: list[list[float]] = [[] for _ in kinds]
+    other = []
     for _ in range(rounds):
         other.append(theirs.seconds())
-        plain.append(ours.seconds())
-        if recipe.stages.plays:
-            played.append(ours.seconds(play=True))
+        for times, (ours, play, _) in zip(seconds, kinds, strict=True):
+            times.append(ours.seconds(play=play))
     unit = statistics.median(other[1:])
-    cost = statistics.median(plain[1:])
-    if played:
-        shares = recipe.stages.shares()
-        share = (shares["adversarial"] + shares["decoder"]) / recipe.adversarial.every
-        cost += share * (statistics.median(played[1:]) - cost)
+    cost = sum(part * statistics.median(times[1:]) for times, (_, _, part) in zip(seconds, kinds, strict=True))
     return cost / unit, unit
 
 
@@ -206,14 +208,29 @@ def of_log(lines: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def _asked(options: argparse.Namespace) -> dict[str, Any]:
+    """The budget of a row, in the words of its plan and its result."""
+    given = {"minutes": None, "steps": options.steps} if options.steps else {"minutes": options.minutes}
+    return {"base": options.base.name, **given}
+
+
+def _check_same(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Refuse to go on with, or to pass for what is asked, something that was begun otherwise."""
+    different = [name for name, value in wanted.items() if found.get(name, value) != value]
+    if different:
+        has, asks = (", ".join(f"{name} {each[name]}" for name in different) for each in (found, wanted))
+        raise SystemExit(f"{path} is of {has}, and {asks} is asked for; choose another --out")
+
+
 def planned(row: Row, path: Path, options: argparse.Namespace) -> tuple[float, int]:
     """The cost of a step and the number of steps: what was found when the row was begun, also if it goes on later."""
     if not path.exists():
         base, recipe = load_recipe(options.base), load_recipe(options.base, row.settings)
         cost, seconds = relative_cost(recipe, base, options.packs, options.device)
         steps = options.steps or steps_within(options.minutes, base_seconds=base_pace(options.out, seconds), cost=cost)
-        path.write_text(json.dumps({"relative_cost": cost, "steps": steps}) + "\n", encoding="utf-8")
+        path.write_text(json.dumps({**_asked(options), "relative_cost": cost, "steps": steps}) + "\n", encoding="utf-8")
     plan = json.loads(path.read_text(encoding="utf-8"))
+    _check_same(path, plan, _asked(options))
     return plan["relative_cost"], plan["steps"]
 
 
@@ -223,6 +240,7 @@ def run(row: Row, seed: int, name: str, options: argparse.Namespace) -> dict[str
     done = folder / "row.json"
     if done.exists():
         found: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
+        _check_same(done, found, {**_asked(options), "limit": options.limit})
         return found
     cost, steps = planned(row, options.out / f"{name}.plan.json", options)
     if options.until == "plan":
@@ -243,6 +261,7 @@ def run(row: Row, seed: int, name: str, options: argparse.Namespace) -> dict[str
         "seed": seed,
         "base": options.base.name,
         "minutes": None if options.steps else options.minutes,
+        "limit": options.limit,
         "settings": row.settings,
         "relative_cost": round(cost, 3),
         **of_log(read_log(folder)),

@@ -59,6 +59,26 @@ def test_minutes_are_the_bases_and_a_dearer_step_gets_fewer(tmp_path: Path) -> N
     assert study.base_pace(tmp_path, 3.0) == 0.5, "other work on the machine is not the next row's fortune"
 
 
+def test_a_step_costs_what_its_stage_learns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frozen parts need no backward pass, and games come in one step of `every`: by a clock that knows both."""
+
+    class Timed:
+        def __init__(self, recipe: Any, packs: Path, device: str = "cpu", *, stage: str = "reconstruction") -> None:
+            self.frozen = len(study.frozen_parts(recipe, stage))
+
+        def seconds(self, *, play: bool = False) -> float:
+            return 4.0 - self.frozen + 8.0 * play
+
+    monkeypatch.setattr(study, "Stepper", Timed)
+    base = load_recipe(study.BASE)
+    settings = {"stages.reconstruction": "0.5", "stages.adversarial": "0.3", "stages.decoder": "0.2"}
+    recipe = load_recipe(study.BASE, {**settings, "adversarial.every": "4"})
+    cost, unit = study.relative_cost(recipe, base, Path(), rounds=3)
+    assert unit == 4.0
+    assert cost == pytest.approx((0.5 * 4 + 0.3 * (4 + 8 / 4) + 0.2 * (2 + 8 / 4)) / 4)
+    assert study.relative_cost(base, base, Path(), rounds=3) == (1.0, 4.0)
+
+
 def test_a_row_that_is_done_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     log = [
@@ -95,6 +115,13 @@ def test_a_row_that_is_done_is_not_done_again(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "simvq-s1" / "row.json").unlink()
     assert study.run(row, 1, "simvq-s1", options) == first
     assert calls == [("simvq", 1, 60)] * 2
+    # and nothing passes for what it is not
+    for other in ({"minutes": 2.0}, {"steps": 9}, {"base": study.BASE_GPU}, {"limit": 5}):
+        with pytest.raises(SystemExit, match=r"simvq-s1/row\.json is of .*; choose another --out"):
+            study.run(row, 1, "simvq-s1", argparse.Namespace(**{**settings, **other}))
+    (tmp_path / "simvq-s1" / "row.json").unlink()
+    with pytest.raises(SystemExit, match=r"simvq-s1\.plan\.json is of minutes 1\.0, and minutes 2\.0 is asked for"):
+        study.run(row, 1, "simvq-s1", argparse.Namespace(**{**settings, "minutes": 2.0}))
     for until in ("plan", "train"):
         assert study.run(row, 1, "other-s1", argparse.Namespace(**{**settings, "until": until})) is None
     assert len(calls) == 3 and not (tmp_path / "other-s1" / "row.json").exists()

@@ -20,7 +20,7 @@ from vqaudio.training.export import export
 from vqaudio.training.health import Finding, HealthCheck
 from vqaudio.training.log import Meter, ProgressLine, RunLog
 from vqaudio.training.parent import Parent, find_parent, storage_of
-from vqaudio.training.players import build_learners, freeze, player_of, set_rate
+from vqaudio.training.players import build_learners, freeze, frozen_parts, player_of, set_rate
 from vqaudio.training.recipe import STAGES, Recipe, Stage
 from vqaudio.training.resuming import check_budget, same_run
 from vqaudio.training.schedules import (
@@ -230,7 +230,7 @@ class Run:
     def _timed(self, stage: Stage, *, play: bool) -> float:
         """Seconds of a step, taken with copies that are thrown away."""
         codec = copy.deepcopy(self.learners.trained)
-        freeze(codec, self._frozen(stage))
+        freeze(codec, frozen_parts(self.recipe, stage))
         players = [player_of(codec, self.recipe.optimizer)]
         if self.learners.discriminators is not None:
             judges = copy.deepcopy(self.learners.discriminators.network)
@@ -310,11 +310,8 @@ class Run:
             self.log.write("stage", state.step, name=stage)
         if begins and stage == "decoder":
             self._settle_tokens()
-        freeze(codec, self._frozen(stage))
+        freeze(codec, frozen_parts(self.recipe, stage))
         self.stage = stage
-
-    def _frozen(self, stage: Stage) -> set[str]:
-        return {*self.recipe.freeze, *({"encoder", "quantizer"} if stage == "decoder" else ())}
 
     @torch.no_grad()
     def _settle_tokens(self) -> None:

@@ -5,7 +5,7 @@ import torch
 from vqaudio.discriminators import STFTDiscriminator
 from vqaudio.training.average import Average
 from vqaudio.training.parent import Parent
-from vqaudio.training.recipe import AdversarialConfig, OptimizerConfig, Recipe
+from vqaudio.training.recipe import AdversarialConfig, OptimizerConfig, Recipe, Stage
 from vqaudio.training.state import Learners
 from vqaudio.training.step import Player
 
@@ -39,6 +39,11 @@ def player_of(network: torch.nn.Module, config: OptimizerConfig | AdversarialCon
 def set_rate(player: Player, rate: float) -> None:
     for group in player.optimizer.param_groups:
         group["lr"] = rate
+
+
+def frozen_parts(recipe: Recipe, stage: Stage) -> set[str]:
+    """What does not learn in a stage: encoder, quantizer, decoder."""
+    return {*recipe.freeze, *({"encoder", "quantizer"} if stage == "decoder" else ())}
 
 
 def freeze(codec: torch.nn.Module, parts: set[str]) -> None:
