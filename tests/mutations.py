@@ -609,6 +609,13 @@ MUTATIONS = (
         (f"{RESIDUAL}::test_losses_of_a_process_add_up_to_those_of_the_whole_batch",),
     ),
     Mutation(
+        "a product added to what it is still made of",
+        "vqaudio/nn/program.py",
+        "(node.output, *node.inputs)",
+        "(node.output,)",
+        ("tests/nn/test_program.py::test_a_product_of_what_it_is_added_to",),
+    ),
+    Mutation(
         "hash of checkpoints not compared on resume",
         "vqaudio/training/state.py",
         '.hexdigest() != document["sha256"][name]:',

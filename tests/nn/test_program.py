@@ -120,6 +120,24 @@ def test_convolutions_without_an_operation_are_refused(arguments: dict[str, int]
         Program(layer, channels=4, length=4)
 
 
+@pytest.mark.parametrize("used_later", [False, True])
+@torch.no_grad()
+def test_a_product_of_what_it_is_added_to(used_later: bool) -> None:
+    class Residual(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = (CausalConv1d(3, 3, 1) for _ in range(3))
+            name_streams(self)
+
+        def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
+            y = self.a(x, stream)
+            out: Tensor = self.c(y + self.b(y, stream), stream)
+            return out + y if used_later else out
+
+    module, x = Residual(), noise(3, 8)[None]
+    assert_near(Program(module, channels=3, length=8)(x, {}), module(x))
+
+
 def test_two_memories_of_one_value_are_refused() -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:

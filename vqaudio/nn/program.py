@@ -131,7 +131,9 @@ class Program:
         if position + 1 == len(self._nodes) or not isinstance(node.step, CausalConv1d) or node.step.history:
             return False
         following = self._nodes[position + 1]
-        adds = following.step is torch.add and following.inputs[1] is node.output is not following.inputs[0]
+        adds = following.step is torch.add and following.inputs[1] is node.output
+        if following.inputs[0] in (node.output, *node.inputs):  # x + conv(x): x cannot be added to while it is read
+            return False
         return adds and self._buffers.last_use(node.output) == position + 1
 
     def _products(
@@ -207,7 +209,7 @@ class _Buffers:
     """The memory of every value: (room for the past + T, C). Where there is no past, it is used again later."""
 
     def __init__(self, nodes: list[_Node], start: Value, end: Value) -> None:
-        self._last_use = {start: -1, end: len(nodes)}
+        self._last_use: dict[Value, int] = {}
         self._headroom: dict[Value, int] = {}
         for position, node in enumerate(nodes):
             for value in node.inputs:
@@ -216,7 +218,7 @@ class _Buffers:
                 if history and self._headroom.get(value):
                     raise UnreadableError("two layers that remember the same value")
                 self._headroom[value] = max(self._headroom.get(value, 0), history)
-        self._last_use[end] = len(nodes)
+        self._last_use[start] = self._last_use[end] = len(nodes)  # whoever calls writes the one and reads the other
         self._memory: dict[Value, Tensor] = {}
         self._free: dict[int, list[Tensor]] = {}
 
