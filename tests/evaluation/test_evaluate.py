@@ -174,6 +174,8 @@ def test_a_model_at_each_number_of_codebooks(selection: Selection, tmp_path: Pat
     name = tokenizer.info.name
     assert clips == ["reference.flac", f"{name}.vqt", f"{name}@1.flac", f"{name}@2.flac", f"{name}@3.flac"]
     assert [clip["name"] for clip in summary["clips"]] == ["clip-1", "clip-2"]
+    run(selection, tmp_path / "out", ModelSystem(model), clips=1)
+    assert [path.name for path in (tmp_path / "out/clips").iterdir()] == ["clip-1"]
     with pytest.raises(ValueError, match="4 codebooks were asked for, and it has 3"):
         ModelSystem(model, (4,))
 

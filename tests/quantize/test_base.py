@@ -330,6 +330,8 @@ def test_nothing_to_start_from_is_refused(kind: str) -> None:
     [
         (VQConfig, {"codebook_size": 0}, "codebook_size 0 must be positive"),
         (ResidualVQConfig, {"num_codebooks": 0}, "num_codebooks 0 .* must be positive"),
+        (VQConfig, {"ema_decay": 1.0}, r"ema_decay 1\.0 and revive_below 0\.1 must be .* less than 1"),
+        (ResidualVQConfig, {"revive_below": 1.5}, r"revive_below 1\.5 must be .* less than 1"),
         (ResidualVQConfig, {"dim": 4, "codebook_dim": 5}, "codebook_dim is 5; it must lie in 0 … dim, 4"),
         (FSQConfig, {"levels": ()}, r"levels are \(\); each dimension needs 2 to 1000 values"),
         (FSQConfig, {"levels": (8, 1)}, r"levels are \(8, 1\); each"),

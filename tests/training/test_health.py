@@ -13,7 +13,7 @@ logs/recovers.jsonl: a run that is well, and looks ill until its dead codes are 
 import math
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -193,6 +193,31 @@ def test_codes_that_a_real_codebook_has_no_use_for_are_noticed(
         if step % 20 == 19:
             told += names(check.training(step, {"loss": 1.0, "revived": [float(len(revived))]}))
     assert told == expected
+
+
+@pytest.mark.parametrize("revival", ["vector", "split"])
+def test_a_revived_code_without_use_dies_when_it_is_said_to(revival: Literal["vector", "split"]) -> None:
+    """Eight places for 64 codes: most of them wait for their next death."""
+    generator = torch.Generator().manual_seed(0)
+    places = 100 * torch.randn(8, 2, generator=generator)
+    table = Codebook(2, 64, ema_decay=0.97, revive_below=0.2, revival=revival)
+    table.fit(places.repeat(50, 1) + torch.randn(400, 2, generator=generator), generator=generator)
+    born: dict[int, int] = {}
+    lives: list[int] = []
+    used = torch.zeros(64, dtype=torch.bool)
+    for batch in range(600):
+        x = places[torch.randint(8, (512,), generator=generator)]
+        indices = table.nearest(x)
+        used[indices] = True
+        for row in table.learn(x, indices, generator=generator).tolist():
+            if row in born and not used[row]:
+                lives.append(batch - born[row])
+            born[row], used[row] = batch, False
+    said = batches_to_die(ema_decay=0.97, revive_below=0.2, revival=revival)
+    assert len(lives) > 50
+    assert sorted(lives)[len(lives) // 2] == pytest.approx(said, rel=0.1)
+    settings = {"codec": {"quantizer": {"ema_decay": 0.97, "revive_below": 0.2, "revival": revival}}}
+    assert HealthCheck.of(settings).batches_to_die == said
 
 
 # ---- losses that are not finite

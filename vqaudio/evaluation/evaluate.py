@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -268,12 +269,12 @@ def _keep_clips(
     fitting = [recording for recording in recordings if low <= seconds.get(recording.path, 0) <= high]
     fitting = fitting or [recording for recording in recordings if 0 < seconds.get(recording.path, 0) <= 60]
     chosen = [fitting[i * len(fitting) // number] for i in range(number)] if len(fitting) > number else fitting
+    for old in folder.glob("clip-*"):  # of an evaluation before, which may have had more
+        shutil.rmtree(old)
     clips = []
     for position, recording in enumerate(chosen[:number], start=1):
         place = folder / f"clip-{position}"
-        place.mkdir(parents=True, exist_ok=True)
-        for old in place.iterdir():
-            old.unlink()
+        place.mkdir(parents=True)
         audio, own_rate = read_audio(recording.file)
         audio = mix_down(audio)
         reference = as_heard(audio, own_rate, rate)
@@ -284,8 +285,8 @@ def _keep_clips(
                     made = system.decoded(recording.path, reference, rate)
                 else:
                     made = system.reconstruct(audio, own_rate)
-            except (ValueError, OSError):
-                continue  # it is among the problems already
+            except Exception:  # it is among the problems already
+                continue
             for decoded in made.decoded:
                 estimate = as_heard(decoded.audio, decoded.sample_rate, rate, length=reference.shape[-1])
                 write_audio(place / f"{decoded.point.name}.flac", estimate, rate)

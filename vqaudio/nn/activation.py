@@ -79,7 +79,7 @@ class ChannelNorm(Layer):
 class LevelCompressor(Layer):
     """Each frame's level (root mean square over channels) raised to the power 1/2: 60 dB of loudness become 30 dB.
 
-    (B, C, T) in and out. The encoder ends with it and the decoder starts with its inverse, `LevelExpander`, as
+    (B, C, T) in and out. The encoder ends with it and the decoder starts with `LevelExpander`, as
     µ-law companding brackets a uniform quantiser: quiet frames get codes of their own instead of sharing one with
     silence, while the chain as a whole stays linear, so a waveform's level costs the network nothing to carry.
     """
@@ -90,7 +90,8 @@ class LevelCompressor(Layer):
 
 
 class LevelExpander(Layer):
-    """The inverse of `LevelCompressor`: each frame times its own level."""
+    """Each frame times its own level: what undoes `LevelCompressor`, to half a decibel down to -50 dB (mean square over
+    channels of what it compresses). Below, where both turn linear, it makes quiet frames quieter: by 3 dB at -60."""
 
     def forward(self, x: Tensor) -> Tensor:
         x = at_least_float32(x)

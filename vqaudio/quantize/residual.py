@@ -36,7 +36,7 @@ from vqaudio.quantize.base import (
     check_num_codebooks,
     check_rows,
 )
-from vqaudio.quantize.vq import Codebook, Revival, Update
+from vqaudio.quantize.vq import Codebook, Revival, Update, check_learning
 
 
 @dataclass(frozen=True)
@@ -184,6 +184,7 @@ class ResidualVQConfig:
             )
         if not 0 <= self.codebook_dim <= self.dim:
             raise ValueError(f"codebook_dim is {self.codebook_dim}; it must lie in 0 … dim, {self.dim}")
+        check_learning(self.ema_decay, self.revive_below)
 
     def build(self) -> "ResidualQuantizer":
         tables = [

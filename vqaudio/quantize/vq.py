@@ -50,6 +50,12 @@ def first_largest(scores: Tensor) -> Tensor:
     return torch.from_numpy(scores.detach().numpy().argmax(axis=-1))
 
 
+def check_learning(ema_decay: float, revive_below: float) -> None:
+    """Refuse averages that forget nothing or everything, and codes that are dead at uniform use."""
+    if not (0 <= ema_decay < 1 and 0 <= revive_below < 1):
+        raise ValueError(f"ema_decay {ema_decay} and revive_below {revive_below} must be 0 or more, and less than 1")
+
+
 class Codebook(nn.Module):
     """V vectors of width d. With `normalize`, inputs and codes have unit length: Euclidean argmin = cosine argmax.
 
@@ -242,6 +248,7 @@ class VQConfig:
     def __post_init__(self) -> None:
         if min(self.dim, self.codebook_size) < 1:
             raise ValueError(f"dim {self.dim} and codebook_size {self.codebook_size} must be positive")
+        check_learning(self.ema_decay, self.revive_below)
 
     def build(self) -> "VectorQuantizer":
         return VectorQuantizer(self)

@@ -102,10 +102,11 @@ class HealthCheck:
         """
         quantizer = table(table(settings, "codec"), "quantizer")
         decay, below = quantizer.get("ema_decay"), quantizer.get("revive_below")
+        dying = {"ema_decay": decay, "revive_below": below, "revival": quantizer.get("revival", "vector")}
         return cls(
             codebook_sizes(settings),
             num_frames=num_validation_frames(settings) if num_frames is None else num_frames,
-            batches_to_die=batches_to_die(ema_decay=decay, revive_below=below) if decay and below else math.inf,
+            batches_to_die=batches_to_die(**dying) if decay and below else math.inf,
             chance=0.5 if table(settings, "adversarial").get("game") == "least_squares" else 2.0,
         )
 

@@ -15,6 +15,8 @@ from typing import Any
 LEAST_PERPLEXITY = 0.1
 # Validations in a row before a low perplexity or a useless level is told; one is enough below that many codes.
 PATIENCE, ALMOST_ONE_CODE = 2, 2.0
+# Count, in uniform ones, that a code begins with which splits another of more than that: half of it, about.
+SPLIT_COUNT = 0.75
 # Codebooks are not judged before codes that died right after k-means were revived twice over, or before so many steps
 # where none is revived: vqvae_16k, quantised from step 50, has a perplexity of 20 of 512 at step 200, and 310 at 500.
 REVIVALS_BEFORE_JUDGING, UNREVIVED_STEPS = 2.0, 200
@@ -121,11 +123,12 @@ def dying_share(
     return shares
 
 
-def batches_to_die(*, ema_decay: float, revive_below: float) -> float:
+def batches_to_die(*, ema_decay: float, revive_below: float, revival: str = "vector") -> float:
     """After how many batches without use a revived code is revived again; infinite if none ever is."""
-    if not (0 < ema_decay < 1 and 0 < revive_below < 1):
+    start = SPLIT_COUNT if revival == "split" else 1.0
+    if not (0 < ema_decay < 1 and 0 < revive_below < start):
         return math.inf
-    return math.log(revive_below) / math.log(ema_decay)
+    return math.log(revive_below / start) / math.log(ema_decay)
 
 
 def has_won(discriminator: Sequence[float], feature_matching: Sequence[float], *, chance: float) -> bool:
