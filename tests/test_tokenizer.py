@@ -4,7 +4,10 @@ import copy
 import dataclasses
 import io
 import multiprocessing
+import os
 import pickle
+import subprocess
+import sys
 import threading
 from fractions import Fraction
 from math import log2
@@ -25,6 +28,8 @@ from vqaudio.engine import BLOCK_FRAMES
 from vqaudio.io import write_audio
 from vqaudio.shipped import find_model, shipped_models
 from vqaudio.tokenizer import AudioTokenizer
+
+ROOT = Path(__file__).resolve().parent.parent
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
 BLOCK_SAMPLES = BLOCK_FRAMES * HOP
@@ -314,6 +319,29 @@ def test_a_forked_process_may_use_its_parents_tokenizer() -> None:
     assert receiver.poll(60), "the child hangs"
     assert np.array_equal(receiver.recv(), expected)
     child.join()
+
+
+FORKED_AFTER_PARALLEL_WORK = """
+import multiprocessing, torch
+from tests.tiny import noise, tiny_tokenizer
+
+def frames(audio):
+    return tokenizer.encode(audio, 4_800).num_frames
+
+tokenizer, audio = tiny_tokenizer("rvq-projected"), noise(2, 600_000)
+assert torch.get_num_threads() == 2
+expected = frames(audio)
+torch.zeros(10_000_000).add_(1.0)  # by both of the parent's threads
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    assert pool.map(frames, [audio, audio]) == [expected] * 2
+assert torch.get_num_threads() == 2
+"""
+
+
+def test_forked_processes_do_not_wait_for_threads_that_stayed_behind() -> None:
+    command = [sys.executable, "-c", FORKED_AFTER_PARALLEL_WORK]
+    environment = {**os.environ, "OMP_NUM_THREADS": "2", "PYTHONPATH": str(ROOT)}
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=120)
 
 
 def test_soundfile_reads_what_was_written(tmp_path: Path) -> None:

@@ -72,6 +72,11 @@ def _use_one_thread() -> None:
     torch.set_num_threads(1)
 
 
+# A forked process has lost the threads that OpenMP had in its parent, and a computation shared among them would wait for
+# them for ever. One thread needs no others, and is what torch leaves the processes of its own DataLoader.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+
 # A thread that comes back from torch to an interpreter that is gone takes the process down with it (SIGABRT), for
 # instance when Ctrl-C leaves blocks under way. So the interpreter waits for its workers.
 _LONGEST_CALL = 10.0  # seconds; a block takes less than one
