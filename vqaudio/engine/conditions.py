@@ -72,8 +72,8 @@ def _use_one_thread() -> None:
     torch.set_num_threads(1)
 
 
-# A forked process has lost the threads that OpenMP had in its parent, and a computation shared among them would wait for
-# them for ever. One thread needs no others, and is what torch leaves the processes of its own DataLoader.
+# A forked process has lost the threads that OpenMP had in its parent, and what it shares out among them would wait for
+# ever. One thread needs no others, and is what torch leaves the processes of its own DataLoader.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
