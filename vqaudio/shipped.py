@@ -1,5 +1,6 @@
 """Models by name: those that ship inside the package, and folders."""
 
+import json
 import re
 from pathlib import Path
 
@@ -19,6 +20,16 @@ def shipped_models() -> dict[str, Path]:
         models[folder.name] = folder
         models[alias] = folder  # the last of its versions stays
     return models
+
+
+def models_of_tokens(token_fingerprint: str) -> list[str]:
+    """Names of the shipped models that read codes of this fingerprint, newest first."""
+    names = []
+    for name, folder in shipped_models().items():
+        document = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
+        if name == folder.name and document["token_fingerprint"] == token_fingerprint:
+            names.append(name)
+    return names[::-1]
 
 
 def find_model(name_or_folder: str | Path) -> Path:

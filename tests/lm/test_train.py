@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -240,7 +239,7 @@ def test_a_model_follows_from_its_seed(recipe: Path, tokenizer: Path) -> None:
     assert not torch.equal(one["head.weight"], other["head.weight"])
 
 
-def test_the_recipe_learns_in_twenty_steps(tmp_path: Path) -> None:
+def test_the_recipe_learns_in_twenty_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """recipes/lm_speech as it is, but for its size, on the recordings that ship."""
     made = AudioTokenizer.from_pretrained(load_lm_recipe(ROOT / "recipes/lm_speech").tokenizer)
     entries_of = []
@@ -252,9 +251,16 @@ def test_the_recipe_learns_in_twenty_steps(tmp_path: Path) -> None:
     small = ["--model.width", "24", "--model.num_heads", "2", "--model.hidden", "32"]
     small += ["--model.num_layers", "2", "--data.window_seconds", "1", "--optimizer.learning_rate", "1e-2"]
     small += ["--optimizer.warmup_steps", "2", "--report.log_every", "5"]
-    text = (ROOT / "recipes/lm_speech/recipe.toml").read_text()
-    (tmp_path / "recipe.toml").write_text(re.sub(r"(?m)^steps = \d+$", "steps = 20", text))
-    assert main(command(tmp_path, tmp_path, tmp_path / "run", *small)) == 0
+    recipe, small = ROOT / "recipes/lm_speech", [*small, "--steps", "20"]
+    assert main(command(recipe, tmp_path, tmp_path / "other", *small, "--tokenizer", "speech-16k-v3")) == 1
+    said = capsys.readouterr().err
+    assert f"the codes in {tmp_path} are of speech-16k-v4, and the recipe's tokenizer is speech-16k-v3: say --t" in said
+    assert not (tmp_path / "other").exists()
+    assert main(command(recipe, tmp_path, tmp_path / "run", *small)) == 0
     losses = [line["bits"] for line in entries(tmp_path / "run", "train")]
     assert losses[-1] < losses[0] - 0.2, losses
     assert load_lm(tmp_path / "run/model").model.space.layout.codebook_sizes == (1024, 1024)
+    short = ["--num-codebooks", "1", "--layout", "flat", "--seed", "7", *small[:-1], "1"]
+    assert main(command(recipe, tmp_path, tmp_path / "short", *short)) == 0
+    (start,) = entries(tmp_path / "short", "start")
+    assert [start["recipe"][name] for name in ("num_codebooks", "layout", "seed", "steps")] == [1, "flat", 7, 1]

@@ -377,8 +377,13 @@ def _add_lm(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         parsers[name] = steps.add_parser(name, help=text, description=text, allow_abbrev=False)
         parsers[name].set_defaults(run=run)
     command = parsers["train"]
-    command.epilog = "Settings of the recipe are changed by their dotted names: --model.width 128"
+    command.epilog = "Other settings of the recipe are changed by their dotted names: --model.width 128"
     command.add_argument("recipe", type=Path, metavar="RECIPE", help="a recipe.toml, or the folder that holds it")
+    command.add_argument("--tokenizer", metavar="NAME_OR_FOLDER", help="that made the codes; default: the recipe's")
+    command.add_argument("--num-codebooks", type=count, metavar="K", help="the first ones; default: the recipe's")
+    command.add_argument("--layout", choices=("delay", "flat"), help="default: the recipe's")
+    command.add_argument("--steps", type=count, metavar="N", help="default: the recipe's")
+    command.add_argument("--seed", type=number, metavar="N", help="of weights and rows; default: the recipe's")
     command.add_argument("--codes", type=Path, required=True, metavar="DIR", help="a folder of codes with its index")
     command.add_argument("--out", type=folder, required=True, metavar="DIR", help="folder for the run")
     command.add_argument(

@@ -15,7 +15,9 @@ def lm_train(options: Namespace) -> int:
     from vqaudio.lm.train import train_lm
     from vqaudio.training.stopping import RunFailedError, RunStoppedError
 
-    recipe = load_lm_recipe(options.recipe, options.overrides)
+    given = {name: getattr(options, name) for name in ("tokenizer", "num_codebooks", "layout", "steps", "seed")}
+    named = {name: json.dumps(value) for name, value in given.items() if value is not None}
+    recipe = load_lm_recipe(options.recipe, options.overrides | named)
     try:
         model = train_lm(recipe, options.codes, options.out, resume=options.resume, device=options.device)
     except RunStoppedError as stopped:

@@ -20,12 +20,13 @@ from torch.nn import functional as F
 from vqaudio.code_index import read_index
 from vqaudio.config import to_dict
 from vqaudio.device import usable
-from vqaudio.layouts import Delay, Flat, TokenSpace
+from vqaudio.layouts import Delay, Flat, TokenError, TokenSpace
 from vqaudio.lm.config import LMOptimizerConfig, LMRecipe
 from vqaudio.lm.dataset import PackedDataset, Tracks
 from vqaudio.lm.folder import CodeFolder, CodeItem
 from vqaudio.lm.model import LanguageModel, code_bits, load_lm, rows_of, save_lm
 from vqaudio.lm.sampler import ResumableBatches
+from vqaudio.shipped import models_of_tokens
 from vqaudio.tokenizer import AudioTokenizer
 from vqaudio.training.history import flat
 from vqaudio.training.log import ProgressLine, RunLog
@@ -68,6 +69,17 @@ def space_of(recipe: LMRecipe, tokenizer: AudioTokenizer) -> TokenSpace:
     return TokenSpace.of(tokenizer, layout)
 
 
+def _check_codes(recipe: LMRecipe, tokenizer: AudioTokenizer, folder: CodeFolder, codes: str | Path) -> None:
+    try:
+        space_of(recipe, tokenizer).check_codes_of(folder)
+    except TokenError as error:
+        (made_by, *_) = [*models_of_tokens(folder.token_fingerprint), "another model"]
+        raise TokenError(
+            f"the codes in {codes} are of {made_by}, and the recipe's tokenizer is {recipe.tokenizer}: say --tokenizer "
+            f"or make codes with `vqaudio encode --model {recipe.tokenizer}` ({error})"
+        ) from error
+
+
 def build_model(recipe: LMRecipe, tokenizer: AudioTokenizer) -> LanguageModel:
     """A new model, of random weights that follow from the recipe's seed."""
     space = space_of(recipe, tokenizer)
@@ -100,7 +112,7 @@ def train_lm(
     usable(device)
     folder, made_of = CodeFolder(codes), folder_hash(codes)
     tokenizer = AudioTokenizer.from_pretrained(recipe.tokenizer)
-    space_of(recipe, tokenizer).check_codes_of(folder)
+    _check_codes(recipe, tokenizer, folder, codes)
     model = build_model(recipe, tokenizer).to(device)
     learner = Learner(model, _optimizer(model, recipe.optimizer))
     checkpoint, damaged = newest_checkpoint(out) if resume == "auto" else (None, [])
