@@ -241,6 +241,39 @@ def test_a_run_without_any_result_leaves_what_was_there(tmp_path: Path, model: s
     assert sorted(path.name for path in tokens.iterdir()) == ["space.json", "tokens.jsonl"]
 
 
+def test_recordings_that_were_there_stay(tmp_path: Path, model: str) -> None:
+    write_wavs(tmp_path / "audio")
+    tokens = tmp_path / "tokens"
+
+    def names_after(*numbers: int) -> list[str]:
+        files = [str(tmp_path / "audio" / f"{number}.wav") for number in numbers]
+        assert main(["encode", *files, "--out", str(tokens), "--model", model, "--layout", "flat"]) == 0
+        return [sequence.name for sequence in read_sequences(tokens / "tokens.jsonl")]
+
+    assert names_after(0, 1) == ["0", "1"]
+    (first, _) = (tokens / "tokens.jsonl").read_text().splitlines()
+    with open(tokens / "tokens.jsonl", "a") as file:
+        file.write("no recording")  # nor a line feed
+    write_audio(tmp_path / "audio/1.wav", noise(1, 900), 1_600)
+    assert names_after(3, 1) == ["3", "1", "0", ""]
+    lines = (tokens / "tokens.jsonl").read_text().splitlines()
+    assert lines[2:] == [first, "no recording"]
+    assert json.loads(lines[1])["source_num_samples"] == 900
+
+
+def test_what_a_manifest_says_stands_in_the_line(tmp_path: Path, model: str) -> None:
+    write_wavs(tmp_path / "audio")
+    told = [{"split": "train", "speaker": "anna", "text": "grün", "licence": "CC0"}, {"split": "test"}]
+    lines = [json.dumps({"path": f"{number}.wav", **about}) for number, about in enumerate(told)]
+    (tmp_path / "audio/manifest.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    options = ["--out", str(tmp_path / "tokens"), "--model", model, "--layout", "flat"]
+    assert main(["encode", "--manifest", str(tmp_path / "audio/manifest.jsonl"), *options]) == 0
+    found = [json.loads(line) for line in (tmp_path / "tokens/tokens.jsonl").read_text().splitlines()]
+    facts = ("split", "speaker", "text", "licence")
+    assert [{key: line[key] for key in facts if key in line} for line in found] == told
+    assert main(["decode", str(tmp_path / "tokens"), "--out", str(tmp_path / "again"), "--model", model]) == 0
+
+
 def test_a_line_and_a_file_of_one_name_are_told(tmp_path: Path, model: str, capsys: Captured) -> None:
     files = write_wavs(tmp_path / "audio")
     options = ["--out", str(tmp_path / "tokens"), "--model", model, "--layout", "flat"]

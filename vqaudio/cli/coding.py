@@ -74,7 +74,7 @@ def encode(options: Namespace) -> int:
             writer = stack.enter_context(indexed_writer(tokenizer, num_codebooks, items, options))
         else:
             space = space_for(options, tokenizer, num_codebooks)
-            writer = stack.enter_context(token_writer(space, options.out, options))
+            writer = stack.enter_context(token_writer(space, options.out, items, options))
         numbers = {task: number for number, task in enumerate(todo.tasks)}
 
         def work(task: Task, progress: Progress) -> None:

@@ -43,6 +43,11 @@ def plan_manifest(manifest: Manifest, out: Path, suffix: str) -> tuple[Plan, dic
     return planned(found, failures, out, [suffix]), items
 
 
+def told_of(item: Item | None) -> dict[str, str]:
+    """What goes from a manifest beside the codes or tokens of a recording."""
+    return {} if item is None else {key: value for key, value in asdict(item).items() if key in CARRIED and value}
+
+
 class IndexedWriter:
     """Writes the codes of each task into its file, with an entry of the index; knows which are there."""
 
@@ -83,8 +88,7 @@ class IndexedWriter:
         return task.outputs[0].relative_to(self._options.out).with_suffix("").as_posix()
 
     def _told(self, task: Task) -> dict[str, Any]:
-        item = self._items.get(task.source)
-        return {} if item is None else {key: value for key, value in asdict(item).items() if key in CARRIED and value}
+        return told_of(self._items.get(task.source))
 
     def _facts(self, source: Path) -> dict[str, Any] | None:
         """What codes depend on beside the model; None for a file that is not there."""

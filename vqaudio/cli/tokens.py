@@ -2,17 +2,19 @@
 
 import threading
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
 
 from vqaudio.cli.files import Task
+from vqaudio.cli.indexing import told_of
 from vqaudio.codes import Codes
+from vqaudio.data.manifest import Item
 from vqaudio.io import write_aside
 from vqaudio.layouts import CoarseFirst, Delay, Flat, Parallel, TokenSpace
-from vqaudio.layouts.files import find_space, json_line, read_sequences, write_sequence
+from vqaudio.layouts.files import find_space, json_line, other_lines, read_sequences, write_sequence
 from vqaudio.layouts.space import SPACE_NAME, AnyLayout
 from vqaudio.tokenizer import AudioTokenizer
 
@@ -67,11 +69,13 @@ def prepare_folder(space: TokenSpace, out: Path) -> None:
 class TokenWriter:
     """Writes the tokens of each task: in a file of its own, or as a line, in the order of the tasks, of one for all."""
 
-    def __init__(self, space: TokenSpace, out: Path, *, begin_end: bool, lines: TextIOWrapper | None) -> None:
-        self._space, self._out, self._begin_end, self._file = space, out, begin_end, lines
+    def __init__(
+        self, space: TokenSpace, out: Path, items: Mapping[Path, Item], *, begin_end: bool, lines: TextIOWrapper | None
+    ) -> None:
+        self._space, self._out, self._items, self._begin_end, self._file = space, out, items, begin_end, lines
         self._waiting: dict[int, str] = {}  # number of a task -> its line; empty if it failed
         self._next = 0
-        self.num_lines = 0  # of the file for all, so far
+        self.names: set[str] = set()  # of the recordings that have become lines
         self._lock = threading.Lock()
 
     def has(self, task: Task) -> bool:
@@ -86,7 +90,9 @@ class TokenWriter:
             write_sequence(path, tokens)
         else:
             name = path.relative_to(self._out).with_suffix("").as_posix()
-            self._put(number, json_line(name, codes, tokens))
+            line = json_line(name, codes, tokens, about=told_of(self._items.get(task.source)))
+            self.names.add(name)
+            self._put(number, line)
 
     def skip(self, number: int) -> None:
         """A task that failed: the others need not wait for its line."""
@@ -101,7 +107,6 @@ class TokenWriter:
                 self._next += 1  # before writing: what cannot be written must not stop those behind it
                 if text := self._waiting.pop(self._next - 1):
                     self._file.write(text)
-                    self.num_lines += 1
 
 
 class _NothingWrittenError(Exception):
@@ -109,18 +114,19 @@ class _NothingWrittenError(Exception):
 
 
 @contextmanager
-def token_writer(space: TokenSpace, out: Path, options: Namespace) -> Iterator[TokenWriter]:
-    """A writer; the file for all appears when the block ends, complete or not at all, unless nothing became a line:
-    what was there before is more than that."""
+def token_writer(space: TokenSpace, out: Path, items: Mapping[Path, Item], options: Namespace) -> Iterator[TokenWriter]:
+    """A writer; the file for all appears when the block ends, complete or not at all, unless nothing became a line.
+    Recordings that were in it before, and are not made now, stay in it: they follow."""
     prepare_folder(space, out)
     if options.format in ("npy", "txt"):
-        yield TokenWriter(space, out, begin_end=options.begin_end, lines=None)
+        yield TokenWriter(space, out, items, begin_end=options.begin_end, lines=None)
         return
     with suppress(_NothingWrittenError), write_aside(out / ALL_NAME) as aside:
-        with open(aside, "w", encoding="utf-8") as file:
-            writer = TokenWriter(space, out, begin_end=options.begin_end, lines=file)
+        with open(aside, "w", encoding="utf-8", errors="surrogateescape") as file:
+            writer = TokenWriter(space, out, items, begin_end=options.begin_end, lines=file)
             yield writer
-        if writer.num_lines == 0:
+            file.writelines(other_lines(out / ALL_NAME, writer.names))
+        if not writer.names:
             raise _NothingWrittenError
 
 

@@ -1,7 +1,8 @@
 """Token files: sequences for a trainer, as `vqaudio encode --layout` writes them, with their `space.json` beside.
 
     .jsonl    a line for each recording: {"name", "tokens", "num_frames", "num_samples", "source_sample_rate",
-              "source_num_samples"}; tokens are a list, or K lists if stacked. All lengths come back.
+              "source_num_samples"}; tokens are a list, or K lists if stacked. All lengths come back. What a
+              manifest says stands there as well: "split", "speaker", "text", "licence".
     .npy      one recording: int32 (int64 past 2^31 ids), (L,) or (K, L)
     .txt      one recording: ids with spaces between, on one line, or on K lines if stacked
 
@@ -9,7 +10,7 @@
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,11 +60,25 @@ def find_space(path: Path) -> Path:
     raise TokenError(f"{path}: there is no {SPACE_NAME} beside it or above; without it nobody knows what its ids mean")
 
 
-def json_line(name: str, codes: Codes, tokens: Tensor) -> str:
+def json_line(name: str, codes: Codes, tokens: Tensor, *, about: Mapping[str, str]) -> str:
     """The line of one recording, with its line feed. ASCII, so that file names of any bytes survive."""
     lengths = {key: getattr(codes, key) for key in LENGTHS}
-    entry = {"name": name, "tokens": tokens.tolist(), "num_frames": codes.num_frames, **lengths}
+    entry = {"name": name, **about, "tokens": tokens.tolist(), "num_frames": codes.num_frames, **lengths}
     return json.dumps(entry, separators=(",", ":")) + "\n"
+
+
+def other_lines(path: Path, names: Collection[str]) -> Iterator[str]:
+    """The lines of a .jsonl, if there is one, of recordings called otherwise, and lines that are no recordings."""
+    if not path.exists():
+        return
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            try:
+                name = json.loads(line)["name"]
+            except (ValueError, KeyError, TypeError, RecursionError):
+                name = None
+            if name not in names:
+                yield line if line.endswith("\n") else line + "\n"
 
 
 def write_sequence(path: Path, tokens: Tensor) -> None:
