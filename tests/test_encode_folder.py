@@ -129,7 +129,7 @@ def test_what_is_gone_damaged_or_of_another_source_is_made_again(
 
 @pytest.mark.parametrize(
     "options",
-    [["--codebooks", "2"], ["--channels", "keep"], ["--start", "0.1"], ["--end", "0.2"], ["--model", "speech-16k"]],
+    [["--channels", "keep"], ["--start", "0.1"], ["--end", "0.2"]],
     ids=lambda options: options[0],
 )
 def test_other_options_are_other_codes(recordings: Path, model: str, capsys: Captured, options: list[str]) -> None:
@@ -139,6 +139,31 @@ def test_other_options_are_other_codes(recordings: Path, model: str, capsys: Cap
     assert line.startswith("3 files,") and "there already" not in line
     assert encode(recordings, model, *options) == 0
     assert last_line(capsys).startswith("nothing to do, 3 there already")
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--codebooks", "2"], "have 3 codebooks, and 2 are asked for"),
+        (["--model", "speech-16k"], "are of another model, and not of speech-16k"),
+    ],
+    ids=["codebooks", "model"],
+)
+def test_codes_of_two_kinds_do_not_get_into_one_folder(
+    recordings: Path, model: str, capsys: Captured, options: list[str], expected: str
+) -> None:
+    assert encode(recordings, model) == 0
+    before = times(recordings.parent / "out")
+    assert encode(recordings, model, *options) == 1
+    assert f"out: codes are there that {expected}, such as anna/1; choose another --out" in capsys.readouterr().err
+    assert times(recordings.parent / "out") == before
+    assert encode(recordings, model, *options, "--overwrite") == 0
+    assert last_line(capsys).startswith("3 files,")
+    assert encode(recordings, model, *options) == 0
+    assert last_line(capsys).startswith("nothing to do, 3 there already")
+    if "--model" in options:
+        assert encode(recordings, model) == 1
+        assert "are of speech-16k-v4, and not of" in capsys.readouterr().err
 
 
 def test_excerpts_are_told_apart(recordings: Path, model: str) -> None:

@@ -180,6 +180,11 @@ def test_bare_samples_are_s16le_at_the_models_rate_in_one_channel_unless_said(mo
     stream = succeeded(run(["encode", "--stream"], data, model=model))
     audio = torch.from_numpy(np.frombuffer(data, "<i2").astype(np.float32)[None] / 2**15)
     assert codes_in(stream) == tiny_tokenizer(KIND).encode(audio)
+    said = run(["encode", "--stream"], data, model=model).errors
+    assert said == (
+        "standard input: no WAV header, so bare samples: s16le at 1600 Hz, 1 channel; --pcm s16le says so too\n"
+    )
+    assert run(["encode", "--stream", "--pcm", "s16le"], data, model=model).errors == ""
 
 
 @settings(max_examples=10)  # of four commands each
@@ -305,6 +310,9 @@ WAV = wav_header(PcmFormat("s16le", SAMPLE_RATE, 1))
         (["decode"], bytes(range(256)) * 40, "is no code stream, as `vqaudio encode --stream` writes"),
         (["decode"], WAV + bytes(4_000), "is no code stream, as `vqaudio encode --stream` writes"),
         (["encode"], b"RIFF\0\0\0\0AVI LIST" + bytes(100), "begins like a WAV file, and goes on otherwise"),
+        (["encode"], b"fLaC\0\0\0\x22" + bytes(100), "begins like a file of another kind; wanted are samples"),
+        (["encode"], b"ID3\4" + bytes(100), "begins like a file of another kind; wanted are samples"),
+        (["encode"], b'{"channels": 1}' + bytes(100), "begins like a file of another kind; wanted are samples"),
         (["encode"], WAV[:30], "ends within its WAV header"),
         (["encode"], WAV[:20] + b"\x55" + WAV[21:], "a WAV of format 85 with 16 bits, 1 channels at 1600 Hz"),
         (["encode", "--pcm", "wav"], bytes(100), "is no WAV; for bare samples say --pcm s16le"),

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from vqaudio.cli.files import Plan, Task, normal, planned
 from vqaudio.code_index import IndexEntry, Journal
 from vqaudio.codes import Codes
 from vqaudio.data.manifest import Item, Manifest, below, candidates
+from vqaudio.shipped import models_of_tokens
 from vqaudio.tokenizer import AudioTokenizer
 
 CARRIED = ("split", "speaker", "text", "licence")  # from a manifest into the index
@@ -111,13 +112,25 @@ class IndexedWriter:
 def indexed_writer(
     tokenizer: AudioTokenizer, num_codebooks: int | None, items: Mapping[Path, Item], options: Namespace
 ) -> Iterator[IndexedWriter]:
-    """A writer; the index appears when the block ends, in whichever way."""
+    """A writer; the index appears when the block ends, in whichever way. ValueError for a folder that has codes of another
+    tokenizer or number of codebooks, which would be mixed, and lost where they have the same names."""
     expected = {
         "token_fingerprint": tokenizer.token_fingerprint,
         "codebook_sizes": tokenizer.codebook_sizes[:num_codebooks],
     }
     with Journal(options.out) as journal:
+        for entry in () if options.overwrite else journal.entries.values():
+            if entry.token_fingerprint != expected["token_fingerprint"]:
+                (theirs, *_) = [*models_of_tokens(entry.token_fingerprint), "another model"]
+                _refuse(options.out, entry.name, f"are of {theirs}, and not of {tokenizer.info.name}")
+            if entry.codebook_sizes != expected["codebook_sizes"]:
+                numbers = (len(entry.codebook_sizes), len(expected["codebook_sizes"]))
+                _refuse(options.out, entry.name, "have {} codebooks, and {} are asked for".format(*numbers))
         yield IndexedWriter(journal, items, expected, options)
+
+
+def _refuse(folder: Path, name: str, why: str) -> NoReturn:
+    raise ValueError(f"{folder}: codes are there that {why}, such as {name}; choose another --out, or say --overwrite")
 
 
 def _sha256(path: Path) -> str | None:

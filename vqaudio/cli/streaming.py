@@ -19,6 +19,8 @@ from vqaudio.io import AudioError
 from vqaudio.pcm import PcmFormat, read_wav_header, to_bytes, to_floats, wav_header
 
 NAME = "standard input"
+# FLAC, Ogg, MP3 with a tag, AIFF, big-endian WAV, WAV past 4 GiB, and what `encode --stream` writes
+_OTHER_FILES = (b"fLaC", b"OggS", b"ID3", b"FORM", b"RIFX", b"RF64", b'{"ch')
 PIPE_BYTES = 65536  # read at once, if so much is there
 
 
@@ -115,6 +117,12 @@ def _opened(source: BinaryIO, options: Namespace, model_rate: int) -> tuple[PcmF
     if head != b"RIFF":
         if options.pcm == "wav":
             raise AudioError(f"{NAME}: is no WAV; for bare samples say --pcm s16le, or how they are encoded")
+        if head.startswith(_OTHER_FILES):
+            raise AudioError(f"{NAME}: begins like a file of another kind; wanted are samples, bare or as a WAV")
+        many = f"{given.channels} channel{'s' * (given.channels > 1)}"
+        note(
+            f"{NAME}: no WAV header, so bare samples: s16le at {given.sample_rate} Hz, {many}; --pcm s16le says so too"
+        )
         return given, head, None
     form, size = read_wav_header(source, NAME)
     for name, said, found in (
