@@ -112,8 +112,11 @@ class IndexedWriter:
 def indexed_writer(
     tokenizer: AudioTokenizer, num_codebooks: int | None, items: Mapping[Path, Item], options: Namespace
 ) -> Iterator[IndexedWriter]:
-    """A writer; the index appears when the block ends, in whichever way. ValueError for a folder that has codes of another
-    tokenizer or number of codebooks, which would be mixed, and lost where they have the same names."""
+    """A writer; the index appears when the block ends, in whichever way.
+
+    ValueError for a folder with codes of another tokenizer, or of another number of codebooks: two kinds would lie side
+    by side, and those of the same names be lost.
+    """
     expected = {
         "token_fingerprint": tokenizer.token_fingerprint,
         "codebook_sizes": tokenizer.codebook_sizes[:num_codebooks],

@@ -119,10 +119,6 @@ def _opened(source: BinaryIO, options: Namespace, model_rate: int) -> tuple[PcmF
             raise AudioError(f"{NAME}: is no WAV; for bare samples say --pcm s16le, or how they are encoded")
         if head.startswith(_OTHER_FILES):
             raise AudioError(f"{NAME}: begins like a file of another kind; wanted are samples, bare or as a WAV")
-        many = f"{given.channels} channel{'s' * (given.channels > 1)}"
-        note(
-            f"{NAME}: no WAV header, so bare samples: s16le at {given.sample_rate} Hz, {many}; --pcm s16le says so too"
-        )
         return given, head, None
     form, size = read_wav_header(source, NAME)
     for name, said, found in (
