@@ -1,5 +1,6 @@
 """Bad input is refused in one sentence that says what was given, what is wanted and which file; edges are not bad."""
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,8 @@ from vqaudio.checkpoint import CheckpointError
 from vqaudio.cli import main
 from vqaudio.codes import Codes, CodesError
 from vqaudio.io import AudioError
+from vqaudio.layouts import Parallel, TokenSpace
+from vqaudio.source import AudioWarning
 from vqaudio.tokenizer import AudioTokenizer
 
 
@@ -259,3 +262,90 @@ def test_a_device_that_is_not_there_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=f"device '{device}' cannot be used") as caught:
             AudioTokenizer.from_pretrained(folder, device=device)
         assert one_sentence(str(caught.value))
+
+
+# ---- calls that mean something else
+
+
+@pytest.mark.parametrize("given", [2.0, "2", True])
+def test_a_number_of_codebooks_that_is_no_integer(given: object) -> None:
+    with pytest.raises(ValueError, match=f"num_codebooks is {given!r}; it must be an integer, 1 to 3") as caught:
+        tiny_tokenizer("rvq-projected").encode(noise(1, 100), num_codebooks=given)  # type: ignore[arg-type]
+    assert one_sentence(str(caught.value))
+
+
+def test_any_integer_is_a_number_of_codebooks() -> None:
+    tokenizer = tiny_tokenizer("rvq-projected")
+    assert tokenizer.encode(noise(1, 100), num_codebooks=np.int64(2)) == tokenizer.encode(noise(1, 100)).prefix(2)
+
+
+def test_seconds_that_are_no_numbers() -> None:
+    with pytest.raises(CodesError, match="start and end are '1' and inf; wanted are numbers of seconds"):
+        tiny_tokenizer("rvq-projected").encode(noise(1, 100), start="1")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("frames", [1.5, 0, "1"])
+def test_frames_of_a_block_that_are_no_number(frames: object) -> None:
+    with pytest.raises(ValueError, match=f"block_frames is {frames!r}; it must be an integer of at least 1"):
+        tiny_tokenizer("rvq-projected").session(block_frames=frames)  # type: ignore[arg-type]
+
+
+def test_one_recording_where_several_are_wanted(tmp_path: Path) -> None:
+    tokenizer = tiny_tokenizer("rvq-projected")
+    with pytest.raises(AudioError, match=r"audios is 'speech\.flac'; wanted are several recordings, as a list"):
+        tokenizer.encode_batch("speech.flac")
+    with pytest.raises(CodesError, match="wanted are those of several, as a list"):
+        tokenizer.decode_batch(tokenizer.encode(noise(1, 100)))  # type: ignore[arg-type]
+
+
+def test_several_recordings_where_one_is_wanted() -> None:
+    for shape in ((2, 1, 100), (65, 100)):
+        with pytest.raises(AudioError, match="encode_batch takes several") as caught:
+            tiny_tokenizer("rvq-projected").encode(torch.zeros(shape))
+        assert one_sentence(str(caught.value))
+
+
+def test_a_file_that_is_open_as_text(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(b"RIFF")
+    with open(tmp_path / "a.wav") as file, pytest.raises(AudioError, match=r"a\.wav: is open as text; open it with"):
+        tiny_tokenizer("rvq-projected").encode(file)  # type: ignore[arg-type]
+
+
+def test_a_name_that_is_empty() -> None:
+    with pytest.raises(CheckpointError, match=r"^'': neither a folder nor a model that ships"):
+        AudioTokenizer.from_pretrained("")
+
+
+def test_bare_numbers_where_codes_are_wanted() -> None:
+    """The message names the way, and the way works."""
+    tokenizer = tiny_tokenizer("rvq-projected")
+    codes = tokenizer.encode(noise(1, 10 * HOP))
+    with pytest.raises(CodesError, match="by the to_codes of a TokenSpace of layout Parallel"):
+        tokenizer.decode(codes.values[0])  # type: ignore[arg-type]
+    space = TokenSpace.of(tokenizer, Parallel(codebook_sizes=tokenizer.codebook_sizes))
+    assert torch.equal(tokenizer.decode(space.to_codes(codes.values[0])), tokenizer.decode(codes))
+
+
+def test_weights_of_another_precision_are_refused() -> None:
+    tokenizer = copy.deepcopy(tiny_tokenizer("rvq-projected"))
+    codes = tokenizer.encode(noise(1, 100))
+    tokenizer.codec.half()
+    for call in (lambda: tokenizer.encode(noise(1, 100)), lambda: tokenizer.decode(codes)):
+        with pytest.raises(ValueError, match=r"the codec's weights are torch\.float16; .* undo it by codec\.float\(\)"):
+            call()
+
+
+def test_pcm_that_was_made_float_is_told_and_coded() -> None:
+    tokenizer = tiny_tokenizer("rvq-projected")
+    audio = 10_000 * noise(1, 500)
+    with pytest.warns(AudioWarning, match="is it PCM that was made float and not scaled"):
+        assert tokenizer.encode(audio).num_samples == 500
+    tokenizer.encode((audio * 0.9).to(torch.int16))
+    tokenizer.encode(audio / 2**15)
+
+
+def test_a_file_that_cannot_be_written_is_named_as_it_was_asked_for(tmp_path: Path) -> None:
+    codes = tiny_tokenizer("rvq-projected").encode(noise(1, 100))
+    with pytest.raises(OSError, match="name") as caught:
+        codes.save(tmp_path / f"{'a' * 300}.vqt")
+    assert ".partial" not in str(caught.value)

@@ -223,7 +223,12 @@ def samples_between(
 
 
 def _check_interval(start_seconds: float | Fraction, end_seconds: float | Fraction) -> None:
-    if not 0 <= start_seconds <= end_seconds or math.isinf(start_seconds):
+    try:
+        good = 0 <= start_seconds <= end_seconds and not math.isinf(start_seconds)
+    except TypeError as error:
+        given = f"{start_seconds!r} and {end_seconds!r}"
+        raise CodesError(f"start and end are {given}; wanted are numbers of seconds") from error
+    if not good:
         raise CodesError(f"seconds {start_seconds} to {end_seconds} are no interval from 0 on")
 
 

@@ -285,6 +285,10 @@ def write_aside(path: str | Path) -> Iterator[Path]:
     try:
         yield partial
         os.replace(partial, path)
+    except OSError as error:
+        if error.filename in (partial, str(partial)):  # which nobody has asked for
+            error.filename = str(path)
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

@@ -380,7 +380,10 @@ def _run(sessions: Sequence[Live[Any, Any]], blocks: Sequence[list[Block]], *, w
 def check_belongs(codes: Codes, codec: Codec, info: ModelInfo) -> None:
     """Refuse what are no codes, or codes of another tokenizer."""
     if not isinstance(codes, Codes):
-        raise CodesError(f"codes are a {type(codes).__name__}; wanted vqaudio.Codes, as encode and Codes.load give")
+        raise CodesError(
+            f"codes are a {type(codes).__name__}; wanted vqaudio.Codes, as encode and Codes.load give; bare numbers "
+            "(K, N) become these by the to_codes of a TokenSpace of layout Parallel, see docs/sequence_models.md"
+        )
     if codes.token_fingerprint != info.token_fingerprint:
         theirs, ours = codes.token_fingerprint[:12], info.token_fingerprint[:12]
         raise CodesError(

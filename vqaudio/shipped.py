@@ -37,7 +37,9 @@ def find_model(name_or_folder: str | Path) -> Path:
     models = shipped_models()
     if isinstance(name_or_folder, str) and name_or_folder in models:
         return models[name_or_folder]
-    if Path(name_or_folder).is_dir():
+    if name_or_folder != "" and Path(name_or_folder).is_dir():
         return Path(name_or_folder)
     known = ", ".join(sorted(models)) or "none"
-    raise CheckpointError(f"{name_or_folder}: neither a folder nor a model that ships with vqaudio ({known})")
+    raise CheckpointError(
+        f"{name_or_folder or repr(name_or_folder)}: neither a folder nor a model that ships with vqaudio ({known})"
+    )

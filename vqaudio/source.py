@@ -1,7 +1,9 @@
 """Any audio that comes in, as one thing: a path, a binary file object, an array of numpy or torch -> a `Source`."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from io import TextIOBase
 from operator import index
 from pathlib import Path
 from typing import BinaryIO
@@ -18,9 +20,16 @@ AudioLike = str | Path | BinaryIO | np.ndarray | Tensor
 BLOCK_SAMPLES = 65536  # of a source, read at a time
 MOST_CHANNELS = 64  # of an array; one with more is (T, C) by mistake
 
+# Of floats; what is beyond is 16-bit PCM, nearly always. Quieter than that are the first 0.4 % of its range.
+LOUDEST = 128.0
+
 # What integer samples are worth: value · scale + offset lies in [-1, 1).
 PCM_SCALES = {"int16": (2.0**-15, 0.0), "int32": (2.0**-31, 0.0), "uint8": (2.0**-7, -1.0)}
 FLOATS = ("float16", "bfloat16", "float32", "float64")
+
+
+class AudioWarning(UserWarning):
+    """Audio that can be coded, and is hardly what was meant."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +80,8 @@ def open_source(audio: AudioLike, sample_rate: int | None, *, default_rate: int)
     if not isinstance(audio, str | Path) and not hasattr(audio, "read"):
         kinds = "a path, a binary file object, a numpy array or a torch tensor"
         raise AudioError(f"audio is a {type(audio).__name__}; wanted is {kinds}")
+    if isinstance(audio, TextIOBase):
+        raise AudioError(f"{getattr(audio, 'name', 'the file object')}: is open as text; open it with mode 'rb'")
     info = inspect_audio(audio)
     if given not in (None, info.sample_rate):
         raise AudioError(f"{info.name}: is at {info.sample_rate} Hz, not {given}; a file's rate need not be given")
@@ -87,13 +98,15 @@ def _open_array(audio: np.ndarray | Tensor, sample_rate: int) -> Source:
         wanted = f"floats in [-1, 1], or PCM as {', '.join(PCM_SCALES)}"
         raise AudioError(f"the audio array is {dtype}; wanted are {wanted}")
     if audio.ndim not in (1, 2):
-        raise AudioError(f"the audio array has shape {tuple(audio.shape)}; wanted is (T,) or (C, T), one recording")
+        wanted = "(T,) or (C, T), one recording; encode_batch takes several"
+        raise AudioError(f"the audio array has shape {tuple(audio.shape)}; wanted is {wanted}")
     rows = audio[None] if audio.ndim == 1 else audio
     if len(rows) == 0:
         raise AudioError(f"the audio array has shape {tuple(audio.shape)}, no channels; wanted is (T,) or (C, T)")
     if len(rows) > MOST_CHANNELS:
         raise AudioError(
-            f"the audio array has shape {tuple(audio.shape)}, {len(rows)} channels; wanted is (C, T): transpose it?"
+            f"the audio array has shape {tuple(audio.shape)}, {len(rows)} channels; wanted is (C, T): transpose "
+            "it? encode_batch takes several recordings"
         )
     scale, offset = PCM_SCALES.get(dtype, (1.0, 0.0))
 
@@ -120,6 +133,13 @@ def array_blocks(rows: np.ndarray | Tensor, first: int, last: int, scale: float,
             value = float(rows[channel, start + sample])
             raise AudioError(
                 f"the audio array: sample {start + sample} of channel {channel} is {value}, not a finite float32"
+            )
+        if scale == 1.0 and np.abs(block.numpy()).max(initial=0.0) > LOUDEST:
+            warnings.warn(
+                "the audio array has samples beyond 128, and floats are nominally in [-1, 1]: is it PCM that was made "
+                "float and not scaled? It is coded as it is",
+                AudioWarning,
+                stacklevel=2,
             )
         yield block
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from vqaudio.checkpoint import CARD_NAME, ModelInfo, load_codec, save_codec
-from vqaudio.codes import Codes, Lengths, frames_between, samples_between
+from vqaudio.codes import Codes, CodesError, Lengths, frames_between, samples_between
 from vqaudio.coding import coded_frames, decoded_samples
 from vqaudio.device import usable
 from vqaudio.dsp import resampled_length
@@ -162,6 +162,8 @@ class AudioTokenizer:
         workers: int | None = None,
     ) -> list[Codes]:
         """`encode` of each, with the same codes: `workers` are shared, and on a GPU many items fill each batch."""
+        if isinstance(audios, str | Path):
+            raise AudioError(f"audios is {str(audios)!r}; wanted are several recordings, as a list")
         with self._crew(self._encoding(num_codebooks), workers) as workforce:
             return side_by_side(
                 lambda audio: self._encode(workforce, audio, sample_rate, channels, 0, None, None),
@@ -237,6 +239,8 @@ class AudioTokenizer:
         workers: int | None = None,
     ) -> list[Tensor]:
         """`decode` of each; `workers` are shared as in `encode_batch`."""
+        if isinstance(codes, Codes):
+            raise CodesError("codes are of one recording; wanted are those of several, as a list")
         with self._crew(Side(self.codec, "decode"), workers) as workforce:
             return side_by_side(
                 lambda each: self._whole(workforce, each, self.output_rate(each, sample_rate), 0, None),
@@ -309,6 +313,8 @@ class AudioTokenizer:
                 raise ValueError("the crew is that of another tokenizer, direction or number of codebooks")
             yield workers
             return
+        if (dtype := next(self.codec.parameters()).dtype) != torch.float32:
+            raise ValueError(f"the codec's weights are {dtype}; codes are those of float32: undo it by codec.float()")
         workers = torch.get_num_threads() if workers is None else workers
         if not isinstance(workers, int) or workers < 1:
             raise ValueError(f"workers is {workers!r}; it must be an integer of at least 1, a crew, or None")

@@ -10,7 +10,7 @@ from vqaudio.shipped import shipped_models
 def doctor(options: Namespace) -> int:
     """Print what a bug report needs, and check every shipped model; 1 if something is wrong."""
     all_good = _print(surroundings(options.device))
-    folders = dict.fromkeys(shipped_models().values())  # aliases share a folder
+    folders = [folder for name, folder in shipped_models().items() if name == folder.name]  # and no aliases
     for folder in folders:
         say(f"\n{folder.name}")
         if not (folder / FACTS_NAME).is_file():

@@ -117,7 +117,9 @@ def _below(
     def unreadable(error: OSError) -> None:
         failures.append(f"{error.filename}: cannot be searched ({error.strerror})")
 
-    paths = [Path(place, name) for place, _, names in os.walk(folder, onerror=unreadable) for name in names]
+    # hidden ones are other programs', such as the ._NAME.flac that macOS leaves beside NAME.flac
+    walk = os.walk(folder, onerror=unreadable)
+    paths = [Path(place, name) for place, _, names in walk for name in names if not name.startswith(".")]
     for path in sorted(paths):
         # An index of code files is no token file, though it lies beside and is JSON lines too.
         known = path.suffix.lower() in extensions and not path.name.endswith(INDEX_NAME)

@@ -40,8 +40,8 @@ class Side:
     lanes: int = 0  # blocks of different recordings at once; 0: one on a CPU, GPU_LANES elsewhere
 
     def __post_init__(self) -> None:
-        if self.block_frames < 1:
-            raise ValueError(f"block_frames is {self.block_frames}; it must be at least 1")
+        if not isinstance(self.block_frames, int) or self.block_frames < 1:
+            raise ValueError(f"block_frames is {self.block_frames!r}; it must be an integer of at least 1")
         if self.lanes == 0:
             object.__setattr__(self, "lanes", 1 if self.device.type == "cpu" else GPU_LANES)
 

@@ -7,6 +7,7 @@ drawn, no gradient is needed, and their result does not depend on the mode.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Literal, Protocol
 
 import torch
@@ -120,9 +121,11 @@ def active_codebooks(num_codebooks: int | Tensor | None, *, total: int, batch: i
 def check_num_codebooks(num_codebooks: int | None, total: int) -> int:
     if num_codebooks is None:
         return total
+    if isinstance(num_codebooks, bool) or not isinstance(num_codebooks, Integral):
+        raise ValueError(f"num_codebooks is {num_codebooks!r}; it must be an integer, 1 to {total}")
     if not 1 <= num_codebooks <= total:
         raise ValueError(f"num_codebooks is {num_codebooks}; this quantiser has codebooks 1 to {total}")
-    return num_codebooks
+    return int(num_codebooks)
 
 
 def check_level(index: int, total: int) -> None:
