@@ -382,8 +382,10 @@ def test_paths_that_cannot_be_looked_at_are_failures_of_their_own(tmp_path: Path
     (tmp_path / "in/nowhere.wav").symlink_to("gone.wav")
     write_wav(tmp_path / "in/a.wav").rename(tmp_path / "in/..wav")
     os.mkfifo(tmp_path / "in/pipe.wav")
+    (tmp_path / "in/._good.wav").write_bytes(b"what macOS leaves beside good.wav")
     long = f"{'a' * 300}.wav"
-    arguments = [str(good.parent), str(tmp_path / "in/loop.wav"), long, "--out", str(tmp_path / "out")]
+    named = [str(tmp_path / "in/loop.wav"), str(tmp_path / "in/..wav"), long]
+    arguments = [str(good.parent), *named, "--out", str(tmp_path / "out")]
     assert main(["encode", *arguments, "--model", model]) == 1
     assert written(tmp_path / "out") == ["good.vqt", "index.jsonl"]
     said = capsys.readouterr().err
