@@ -616,6 +616,27 @@ MUTATIONS = (
         ("tests/nn/test_program.py::test_a_product_of_what_it_is_added_to",),
     ),
     Mutation(
+        "forked processes keep as many threads as their parent",
+        "vqaudio/engine/conditions.py",
+        "after_in_child=lambda: torch.set_num_threads(1)",
+        "after_in_child=lambda: None",
+        ("tests/test_tokenizer.py::test_forked_processes_do_not_wait_for_threads_that_stayed_behind",),
+    ),
+    Mutation(
+        "tokens of a folder replaced by those of another",
+        "vqaudio/cli/tokens.py",
+        "file.writelines(other_lines(out / ALL_NAME, writer.names))",
+        "pass",
+        ("tests/layouts/test_token_files.py::test_recordings_that_were_there_stay",),
+    ),
+    Mutation(
+        "codes of another model replaced without a word",
+        "vqaudio/cli/indexing.py",
+        "() if options.overwrite else journal.entries.values()",
+        "()",
+        (f"{ENCODE_FOLDER}::test_codes_of_two_kinds_do_not_get_into_one_folder",),
+    ),
+    Mutation(
         "hash of checkpoints not compared on resume",
         "vqaudio/training/state.py",
         '.hexdigest() != document["sha256"][name]:',

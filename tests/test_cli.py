@@ -208,6 +208,23 @@ def test_info_on_each_kind_of_thing(tmp_path: Path, model: str, capsys: Captured
         assert expected in of_model
 
 
+def test_info_on_a_folder_of_codes(tmp_path: Path, model: str, capsys: Captured) -> None:
+    write_wav(tmp_path / "in/a.wav")
+    write_wav(tmp_path / "in/b/c.wav")
+    assert main(["encode", str(tmp_path / "in"), "--out", str(tmp_path / "codes"), "--model", model]) == 0
+    capsys.readouterr()
+    assert main(["info", str(tmp_path / "codes")]) == 0
+    said = capsys.readouterr().out
+    for expected in (
+        "folder of code files",
+        "2, 2.5 s",
+        "without a split 2",
+        "3 of 32 codes",
+        "of a model that does not",
+    ):
+        assert expected in said
+
+
 def test_info_goes_on_after_a_failure(tmp_path: Path, model: str, capsys: Captured) -> None:
     (tmp_path / "bad.vqt").write_bytes(b"nothing")
     assert main(["info", "no-such-thing", str(tmp_path / "bad.vqt"), model]) == 1

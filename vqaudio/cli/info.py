@@ -1,15 +1,17 @@
-"""vqaudio info: what an audio file, a code file or a model is."""
+"""vqaudio info: what an audio file, a code file, a folder of these or a model is."""
 
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from vqaudio.checkpoint import CARD_NAME
 from vqaudio.cli.coding import CODES_EXTENSION
 from vqaudio.cli.reporting import in_one_sentence, note, say
+from vqaudio.code_index import INDEX_NAME, read_index
 from vqaudio.codes import Codes
 from vqaudio.io import AudioError, inspect_audio
-from vqaudio.shipped import find_model, shipped_models
+from vqaudio.shipped import find_model, models_of_tokens, shipped_models
 from vqaudio.tokenizer import AudioTokenizer
 
 Facts = Iterator[tuple[str, str]]
@@ -35,6 +37,8 @@ def info(options: Namespace) -> int:
 
 def _facts(name: str) -> Facts:
     path = Path(name)
+    if name not in shipped_models() and (path / INDEX_NAME).is_file():
+        return _folder_facts(path)
     if name in shipped_models() or path.is_dir():
         return _model_facts(name)
     if not path.exists():
@@ -63,6 +67,18 @@ def _codes_facts(path: Path) -> Facts:
     yield "model's audio", f"{codes.num_samples} samples at {codes.sample_rate} Hz"
     yield "source's audio", f"{codes.source_num_samples} samples at {codes.source_sample_rate} Hz"
     yield "token fingerprint", codes.token_fingerprint
+
+
+def _folder_facts(folder: Path) -> Facts:
+    entries = read_index(folder).values()
+    yield "kind", "folder of code files"
+    yield "recordings", f"{len(entries):,}, {sum(entry.seconds for entry in entries):,.1f} s"
+    counts = Counter(entry.split or "without a split" for entry in entries)
+    yield "splits", ", ".join(f"{split} {count:,}" for split, count in sorted(counts.items()))
+    yield "codebooks", " and ".join(_sizes(sizes) for sizes in sorted({entry.codebook_sizes for entry in entries}))
+    for fingerprint in sorted({entry.token_fingerprint for entry in entries}):
+        (model, *_) = [*models_of_tokens(fingerprint), "a model that does not ship"]
+        yield "token fingerprint", f"{fingerprint}, of {model}"
 
 
 def _model_facts(name: str) -> Facts:
