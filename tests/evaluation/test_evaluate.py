@@ -181,7 +181,8 @@ def test_a_model_at_each_number_of_codebooks(selection: Selection, tmp_path: Pat
 
 def test_edges_are_those_of_the_codebooks_that_are_scored(samples_folder: Path) -> None:
     """A cut costs little; one codebook beside eight, as if it were cut and uncut, more than half of the error."""
-    recording = Recording("english-1.flac", samples_folder / "english-1.flac", "", "speech")
+    file = samples_folder / "english-1.flac"
+    recording = Recording(path=file.name, file=file, speaker="", kind="speech")
     system = ModelSystem("speech-16k", (1,))
     unit = evaluate_unit(recording, system, system.tokenizer.sample_rate, [parts.ERROR])
     assert unit.edges is not None and 0.8 < unit.edges["cut_ratio"] < 1.25
