@@ -6,9 +6,11 @@ import io
 import multiprocessing
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from fractions import Fraction
 from math import log2
 from pathlib import Path
@@ -341,7 +343,12 @@ assert torch.get_num_threads() == 2
 def test_forked_processes_do_not_wait_for_threads_that_stayed_behind() -> None:
     command = [sys.executable, "-c", FORKED_AFTER_PARALLEL_WORK]
     environment = {**os.environ, "OMP_NUM_THREADS": "2", "PYTHONPATH": str(ROOT)}
-    subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=120)
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True)
+    try:
+        assert process.wait(timeout=60) == 0
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # its children, too, if they wait
 
 
 def test_soundfile_reads_what_was_written(tmp_path: Path) -> None:
