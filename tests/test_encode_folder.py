@@ -145,7 +145,7 @@ def test_other_options_are_other_codes(recordings: Path, model: str, capsys: Cap
     ("options", "expected"),
     [
         (["--codebooks", "2"], "have 3 codebooks, and 2 are asked for"),
-        (["--model", "speech-16k"], "are of another model, and not of speech-16k"),
+        (["--model", "speech-16k"], "are of a model that does not ship, and not of speech-16k"),
     ],
     ids=["codebooks", "model"],
 )

@@ -22,14 +22,14 @@ def shipped_models() -> dict[str, Path]:
     return models
 
 
-def models_of_tokens(token_fingerprint: str) -> list[str]:
-    """Names of the shipped models that read codes of this fingerprint, newest first."""
-    names = []
-    for name, folder in shipped_models().items():
+def model_of_tokens(token_fingerprint: str) -> str:
+    """For messages: the name of the newest shipped model that reads codes of this fingerprint, or that none does."""
+    found = "a model that does not ship"
+    for folder in shipped_models().values():
         document = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
-        if name == folder.name and document["token_fingerprint"] == token_fingerprint:
-            names.append(name)
-    return names[::-1]
+        if document["token_fingerprint"] == token_fingerprint:
+            found = folder.name
+    return found
 
 
 def find_model(name_or_folder: str | Path) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.training.scripts import script
-from vqaudio.training.recipe import load_recipe
+from vqaudio.training.recipe import Recipe, load_recipe
 
 study = script("study/run")
 ROWS = study.read_rows()
@@ -57,6 +57,14 @@ def test_minutes_are_the_bases_and_a_dearer_step_gets_fewer(tmp_path: Path) -> N
     assert study.steps_within(12.0, base_seconds=0.5, cost=1.5) == 960
     assert study.base_pace(tmp_path, 0.5) == 0.5
     assert study.base_pace(tmp_path, 3.0) == 0.5, "other work on the machine is not the next row's fortune"
+
+
+def test_a_stepper_holds_still_what_its_stage_does(recipe: Recipe, packs: Path) -> None:
+    stepper = study.Stepper(recipe, packs, stage="decoder")
+    codec = stepper.learners.trained
+    assert stepper.seconds() > 0
+    assert all(parameter.grad is None for part in (codec.encoder, codec.quantizer) for parameter in part.parameters())
+    assert any(parameter.grad is not None for parameter in codec.decoder.parameters())
 
 
 def test_a_step_costs_what_its_stage_learns(monkeypatch: pytest.MonkeyPatch) -> None:

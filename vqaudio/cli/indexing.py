@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from vqaudio.cli.files import Plan, Task, normal, planned
 from vqaudio.code_index import IndexEntry, Journal
 from vqaudio.codes import Codes
 from vqaudio.data.manifest import Item, Manifest, below, candidates
-from vqaudio.shipped import models_of_tokens
+from vqaudio.shipped import model_of_tokens
 from vqaudio.tokenizer import AudioTokenizer
 
 CARRIED = ("split", "speaker", "text", "licence")  # from a manifest into the index
@@ -52,8 +52,8 @@ def told_of(item: Item | None) -> dict[str, str]:
 class IndexedWriter:
     """Writes the codes of each task into its file, with an entry of the index; knows which are there."""
 
-    def __init__(self, journal: Journal, items: Mapping[Path, Item], expected: Mapping[str, Any], options: Namespace):
-        self._journal, self._items, self._expected, self._options = journal, items, expected, options
+    def __init__(self, journal: Journal, items: Mapping[Path, Item], options: Namespace):
+        self._journal, self._items, self._options = journal, items, options
         self._made_of: dict[str, dict[str, Any] | None] = {}  # by name, of the sources as they were before reading
 
     def has(self, task: Task) -> bool:
@@ -66,8 +66,7 @@ class IndexedWriter:
         if _sha256(task.outputs[0]) != entry.sha256:
             self._journal.drop(name)
             return False
-        found = {key: getattr(entry, key) for key in self._expected}
-        if self._options.overwrite or made_of is None or entry.made_of != made_of or found != self._expected:
+        if self._options.overwrite or made_of is None or entry.made_of != made_of:
             return False
         told = replace(entry, **self._told(task))
         if told != entry:  # a transcript, say, that has been put right
@@ -117,23 +116,20 @@ def indexed_writer(
     ValueError for a folder with codes of another tokenizer, or of another number of codebooks: two kinds would lie side
     by side, and those of the same names be lost.
     """
-    expected = {
-        "token_fingerprint": tokenizer.token_fingerprint,
-        "codebook_sizes": tokenizer.codebook_sizes[:num_codebooks],
-    }
+    sizes = tokenizer.codebook_sizes[:num_codebooks]
     with Journal(options.out) as journal:
         for entry in () if options.overwrite else journal.entries.values():
-            if entry.token_fingerprint != expected["token_fingerprint"]:
-                (theirs, *_) = [*models_of_tokens(entry.token_fingerprint), "another model"]
-                _refuse(options.out, entry.name, f"are of {theirs}, and not of {tokenizer.info.name}")
-            if entry.codebook_sizes != expected["codebook_sizes"]:
-                numbers = (len(entry.codebook_sizes), len(expected["codebook_sizes"]))
-                _refuse(options.out, entry.name, "have {} codebooks, and {} are asked for".format(*numbers))
-        yield IndexedWriter(journal, items, expected, options)
-
-
-def _refuse(folder: Path, name: str, why: str) -> NoReturn:
-    raise ValueError(f"{folder}: codes are there that {why}, such as {name}; choose another --out, or say --overwrite")
+            why = ""
+            if entry.token_fingerprint != tokenizer.token_fingerprint:
+                why = f"are of {model_of_tokens(entry.token_fingerprint)}, and not of {tokenizer.info.name}"
+            elif entry.codebook_sizes != sizes:
+                why = f"have {len(entry.codebook_sizes)} codebooks, and {len(sizes)} are asked for"
+            if why:
+                raise ValueError(
+                    f"{options.out}: codes are there that {why}, such as {entry.name}; choose another --out, or say "
+                    "--overwrite"
+                )
+        yield IndexedWriter(journal, items, options)
 
 
 def _sha256(path: Path) -> str | None:

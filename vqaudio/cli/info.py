@@ -11,7 +11,7 @@ from vqaudio.cli.reporting import in_one_sentence, note, say
 from vqaudio.code_index import INDEX_NAME, read_index
 from vqaudio.codes import Codes
 from vqaudio.io import AudioError, inspect_audio
-from vqaudio.shipped import find_model, models_of_tokens, shipped_models
+from vqaudio.shipped import find_model, model_of_tokens, shipped_models
 from vqaudio.tokenizer import AudioTokenizer
 
 Facts = Iterator[tuple[str, str]]
@@ -77,8 +77,7 @@ def _folder_facts(folder: Path) -> Facts:
     yield "splits", ", ".join(f"{split} {count:,}" for split, count in sorted(counts.items()))
     yield "codebooks", " and ".join(_sizes(sizes) for sizes in sorted({entry.codebook_sizes for entry in entries}))
     for fingerprint in sorted({entry.token_fingerprint for entry in entries}):
-        (model, *_) = [*models_of_tokens(fingerprint), "a model that does not ship"]
-        yield "token fingerprint", f"{fingerprint}, of {model}"
+        yield "token fingerprint", f"{fingerprint}, of {model_of_tokens(fingerprint)}"
 
 
 def _model_facts(name: str) -> Facts:

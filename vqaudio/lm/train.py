@@ -26,7 +26,7 @@ from vqaudio.lm.dataset import PackedDataset, Tracks
 from vqaudio.lm.folder import CodeFolder, CodeItem
 from vqaudio.lm.model import LanguageModel, code_bits, load_lm, rows_of, save_lm
 from vqaudio.lm.sampler import ResumableBatches
-from vqaudio.shipped import models_of_tokens
+from vqaudio.shipped import model_of_tokens
 from vqaudio.tokenizer import AudioTokenizer
 from vqaudio.training.history import flat
 from vqaudio.training.log import ProgressLine, RunLog
@@ -73,7 +73,7 @@ def _check_codes(recipe: LMRecipe, tokenizer: AudioTokenizer, folder: CodeFolder
     try:
         space_of(recipe, tokenizer).check_codes_of(folder)
     except TokenError as error:
-        (made_by, *_) = [*models_of_tokens(folder.token_fingerprint), "another model"]
+        made_by = model_of_tokens(folder.token_fingerprint)
         raise TokenError(
             f"the codes in {codes} are of {made_by}, and the recipe's tokenizer is {recipe.tokenizer}: say --tokenizer "
             f"or make codes with `vqaudio encode --model {recipe.tokenizer}` ({error})"

@@ -27,7 +27,6 @@ from vqaudio.config import LATER
 from vqaudio.quantize.base import (
     THROUGH,
     Quantized,
-    Reborn,
     Through,
     active_codebooks,
     check_codes,
@@ -36,7 +35,7 @@ from vqaudio.quantize.base import (
     check_num_codebooks,
     check_rows,
 )
-from vqaudio.quantize.vq import Codebook, Revival, Update, check_learning
+from vqaudio.quantize.vq import Codebook, Learner, Revival, Update, check_learning, taught
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class LevelOutput:
     losses: dict[str, Tensor]
 
 
-class Level(Protocol):
+class Level(Learner, Protocol):
     """One codebook in the chain. `projected` says where the straight-through is: inside the level or around all."""
 
     projected: bool
@@ -62,11 +61,7 @@ class Level(Protocol):
 
     def embed(self, indices: Tensor) -> Tensor: ...
 
-    def learn(self, residual: Tensor, indices: Tensor, *, generator: torch.Generator | None) -> Tensor: ...
-
     def fit(self, residual: Tensor, *, generator: torch.Generator) -> None: ...
-
-    def learned_rows(self) -> Tensor | None: ...
 
 
 class VectorLevel(nn.Module):
@@ -114,7 +109,7 @@ class VectorLevel(nn.Module):
             return self.table.learn(self._code_space(residual), indices, generator=generator)
 
     def learned_rows(self) -> Tensor | None:
-        return self.table.vectors if self.table.update == "gradient" else None
+        return self.table.learned_rows()
 
     @torch.no_grad()
     def fit(self, residual: Tensor, *, generator: torch.Generator) -> None:
@@ -249,13 +244,11 @@ class ResidualQuantizer(nn.Module):
             weight = active.to(z.dtype) / using[index].clamp(min=1)
             for name, value in out.losses.items():
                 losses.setdefault(name, []).append((value * weight).sum())
-            rows, vectors = out.indices[:0], level.learned_rows()
-            before = None if vectors is None else vectors.detach().clone()
+            number, reborn = 0, None
             if learning:
-                rows = level.learn(residual.detach()[active], out.indices[active], generator=generator)
-            num_revived.append(len(rows))
-            if vectors is not None and before is not None and len(rows):
-                revived.append(Reborn(vectors, rows, before[rows]))
+                number, reborn = taught(level, residual.detach()[active], out.indices[active], generator=generator)
+            num_revived.append(number)
+            revived += [reborn] if reborn else []
             total = total + out.contribution * active.unsqueeze(-1)
             residual = residual - out.contribution.detach()
             energies.append(residual.detach().square().sum() / latent_energy)

@@ -12,7 +12,7 @@ die, and none is revived.
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from einops import rearrange
@@ -54,6 +54,24 @@ def check_learning(ema_decay: float, revive_below: float) -> None:
     """Refuse averages that forget nothing or everything, and codes that are dead at uniform use."""
     if not (0 <= ema_decay < 1 and 0 <= revive_below < 1):
         raise ValueError(f"ema_decay {ema_decay} and revive_below {revive_below} must be 0 or more, and less than 1")
+
+
+class Learner(Protocol):
+    def learn(self, x: Tensor, indices: Tensor, *, generator: torch.Generator | None) -> Tensor: ...
+
+    def learned_rows(self) -> Tensor | None: ...
+
+
+def taught(
+    table: Learner, x: Tensor, indices: Tensor, *, generator: torch.Generator | None
+) -> tuple[int, Reborn | None]:
+    """Let a codebook learn from a batch: how many codes it revived, and which if they are a parameter."""
+    vectors = table.learned_rows()
+    before = None if vectors is None else vectors.detach().clone()
+    rows = table.learn(x, indices, generator=generator)
+    if vectors is None or before is None or len(rows) == 0:
+        return len(rows), None
+    return len(rows), Reborn(vectors, rows, before[rows])
 
 
 class Codebook(nn.Module):
@@ -156,6 +174,10 @@ class Codebook(nn.Module):
         if self.update == "simvq":
             return indices[:0]
         return self._revive(x, indices, generator=generator)
+
+    def learned_rows(self) -> Tensor | None:
+        """The codes, if they are a parameter."""
+        return self.vectors if self.update == "gradient" else None
 
     def _revive(self, x: Tensor, indices: Tensor, *, generator: torch.Generator | None) -> Tensor:
         uniform = self.ema_counts.sum() / self.size
@@ -294,19 +316,15 @@ class VectorQuantizer(nn.Module):
         quantized = rearrange(THROUGH[self.through](e.detach(), z), "(b n) d -> b d n", b=B, n=N)
         variance = (z - z.mean(dim=0)).detach().square().sum().clamp(min=1e-12)
         energy = (z - e).detach().square().sum() / variance
-        rows, revived = indices[:0], []
+        num_revived, revived = 0, None
         if self.training:
-            vectors = self.table.vectors
-            before = vectors.detach().clone()
-            rows = self.table.learn(z.detach(), indices, generator=generator)
-            if self.table.update == "gradient" and len(rows):
-                revived.append(Reborn(vectors, rows, before[rows]))
+            num_revived, revived = taught(self.table, z.detach(), indices, generator=generator)
         return Quantized(
             latents=quantized,
             codes=indices.view(B, 1, N),
             losses=losses,
-            stats={"residual_energy": energy.view(1), "revived": torch.tensor([len(rows)])},
-            revived=tuple(revived),
+            stats={"residual_energy": energy.view(1), "revived": torch.tensor([num_revived])},
+            revived=(revived,) if revived else (),
         )
 
     @property

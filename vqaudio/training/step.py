@@ -175,6 +175,7 @@ def train_step(
 
 
 def _skipped(output: CodecOutput, parts: dict[str, Tensor], weight: float) -> StepResult:
+    """What was revived on the way is put back."""
     for reborn in output.revived:
         reborn.undo()
     return StepResult(False, _values(parts, weight), output.stats)
