@@ -43,8 +43,12 @@ def run_on_two(packs: Path, out: Path, what: str) -> list[dict[str, Any]]:
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
-    assert result.returncode == 0, result.stderr
-    return [json.loads((out / f"rank-{number}.json").read_text()) for number in range(2)]
+    written = [out / f"rank-{number}.json" for number in range(2)]
+    # On a busy machine a process may abort (SIGABRT) while it ends, after its last line: docs/training.md tells of it.
+    # Whatever ends one before that is a failure.
+    aborted_at_the_end = "exitcode: -6" in result.stderr and all(path.exists() for path in written)
+    assert result.returncode == 0 or aborted_at_the_end, result.stderr
+    return [json.loads(path.read_text()) for path in written]
 
 
 @pytest.fixture(scope="module")
